@@ -1,0 +1,1 @@
+//! The models are in `tests/`; run `cargo test --release` here, where `--cfg loom` is set.

@@ -1,0 +1,119 @@
+//! Time: a coarse tick for the engine, and the only place that reads a clock.
+
+use core::time::Duration;
+
+/// Milliseconds since the pool was made, in 32 bits (49 days; differences survive the wrap).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Tick(u32);
+
+impl Tick {
+    /// The beginning.
+    pub const ZERO: Self = Self(0);
+
+    /// A tick from milliseconds.
+    pub const fn from_millis(millis: u32) -> Self {
+        Self(millis)
+    }
+
+    /// The milliseconds.
+    pub const fn as_millis(self) -> u32 {
+        self.0
+    }
+
+    /// The tick that many milliseconds later, at most half the range (24 days) ahead.
+    #[must_use]
+    pub const fn after(self, millis: u32) -> Self {
+        let bounded = if millis > Self::FAR {
+            Self::FAR
+        } else {
+            millis
+        };
+        Self(self.0.wrapping_add(bounded))
+    }
+
+    /// Milliseconds since an earlier tick; zero when that one lies ahead.
+    pub const fn since(self, earlier: Self) -> u32 {
+        let apart = self.0.wrapping_sub(earlier.0);
+        if apart > i32::MAX as u32 { 0 } else { apart }
+    }
+
+    /// Whether this tick has been reached at `now`.
+    pub const fn is_past(self, now: Self) -> bool {
+        now.0.wrapping_sub(self.0) <= i32::MAX as u32
+    }
+
+    /// The furthest that a tick can lie ahead and still be told from the past.
+    pub const FAR: u32 = i32::MAX as u32 - 1;
+}
+
+/// The clock of one shard: its worker reads the time, everybody else reads the worker's last
+/// reading. A hit and a return read no clock; the price is a resolution of [`RESOLUTION`].
+#[cfg(not(loom))]
+#[derive(Debug)]
+pub(crate) struct CoarseClock {
+    start: tokio::time::Instant,
+    last: crate::sync::AtomicU32,
+}
+
+/// How old a coarse reading may be while a shard has connections.
+#[cfg(not(loom))]
+pub(crate) const RESOLUTION: Duration = Duration::from_millis(100);
+
+#[cfg(not(loom))]
+impl CoarseClock {
+    pub(crate) fn new(start: tokio::time::Instant) -> Self {
+        Self {
+            start,
+            last: crate::sync::AtomicU32::new(0),
+        }
+    }
+
+    /// The last reading.
+    #[inline]
+    pub(crate) fn now(&self) -> Tick {
+        // Relaxed: a number that guards nothing.
+        Tick(self.last.load(crate::sync::Ordering::Relaxed))
+    }
+
+    /// Reads the time and keeps it for the others.
+    pub(crate) fn advance(&self) -> Tick {
+        let now = Tick(now().duration_since(self.start).as_millis() as u32);
+        // Relaxed: as in `now`.
+        self.last.store(now.0, crate::sync::Ordering::Relaxed);
+        now
+    }
+}
+
+/// The time, by the runtime's clock, which tests can stop.
+#[cfg(not(loom))]
+pub(crate) fn now() -> tokio::time::Instant {
+    tokio::time::Instant::now()
+}
+
+/// A duration in milliseconds for [`Tick::after`]; what does not fit is as good as for ever.
+pub fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_compare_across_the_wrap() {
+        let before = Tick::from_millis(u32::MAX - 10);
+        let after = before.after(20);
+        assert_eq!(after.as_millis(), 9);
+        assert_eq!(after.since(before), 20);
+        assert_eq!(before.since(after), 0);
+        assert!(before.is_past(after));
+        assert!(!after.is_past(before));
+    }
+
+    #[test]
+    fn for_ever_lies_ahead() {
+        let now = Tick::from_millis(77);
+        assert!(!now.after(u32::MAX).is_past(now));
+        assert_eq!(millis(Duration::MAX), u32::MAX);
+    }
+}

@@ -1,0 +1,183 @@
+//! The idle cap of a group: exact over all shards, without a counter that all of them write.
+
+use crossbeam_utils::CachePadded;
+
+use crate::sync::{AtomicU32, AtomicU64, Ordering, guess};
+
+/// A lane's account in one word: how many connections rest in it, and how many may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Account {
+    idle: u32,
+    quota: u32,
+}
+
+impl Account {
+    const ONE_IDLE: u64 = 1;
+
+    const fn pack(self) -> u64 {
+        self.idle as u64 | (self.quota as u64) << 32
+    }
+
+    const fn unpack(bits: u64) -> Self {
+        Self {
+            idle: bits as u32,
+            quota: (bits >> 32) as u32,
+        }
+    }
+}
+
+/// The group's cap, dealt out to its lanes as quotas.
+///
+/// The sum of all quotas and of what is not dealt out never exceeds the cap, and a lane never
+/// lets more connections rest than its quota, so idle ≤ cap holds at every moment (INV-2). A lane
+/// that runs short takes from the undealt part, then from siblings with room. In the steady state
+/// each lane writes its own word alone.
+#[derive(Debug)]
+pub struct Credits {
+    accounts: Box<[CachePadded<AtomicU64>]>,
+    undealt: AtomicU32,
+    cap: u32,
+}
+
+impl Credits {
+    /// Nothing dealt out.
+    pub fn new(lanes: usize, cap: u32) -> Self {
+        Self {
+            accounts: (0..lanes)
+                .map(|_| CachePadded::new(AtomicU64::new(0)))
+                .collect(),
+            undealt: AtomicU32::new(cap),
+            cap,
+        }
+    }
+
+    /// Room for one more idle connection in a lane, or `false`: the group is at its cap.
+    #[inline]
+    #[must_use]
+    pub fn take(&self, lane: usize) -> bool {
+        self.update(lane, |account| {
+            (account.idle < account.quota).then(|| Account {
+                idle: account.idle + 1,
+                ..account
+            })
+        }) || self.take_slow(lane)
+    }
+
+    /// A connection of this lane rests no more.
+    #[inline]
+    pub fn put(&self, lane: usize) {
+        // Relaxed: a count; the connection itself travels by the slot's word.
+        let before = self.accounts[lane].fetch_sub(Account::ONE_IDLE, Ordering::Relaxed);
+        debug_assert!(
+            Account::unpack(before).idle > 0,
+            "INV-2: an idle credit came back twice"
+        );
+    }
+
+    /// How many rest in a lane.
+    #[inline]
+    pub fn idle(&self, lane: usize) -> u32 {
+        // Relaxed: a snapshot.
+        Account::unpack(self.accounts[lane].load(Ordering::Relaxed)).idle
+    }
+
+    /// How many rest in all lanes.
+    pub fn total_idle(&self) -> u32 {
+        (0..self.accounts.len()).map(|lane| self.idle(lane)).sum()
+    }
+
+    /// The cap.
+    pub fn cap(&self) -> u32 {
+        self.cap
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn take_slow(&self, lane: usize) -> bool {
+        let got = match self.draw() {
+            0 => u32::from(self.raid(lane)),
+            drawn => drawn,
+        };
+        if got == 0 {
+            return false;
+        }
+        // The connection rests on the first of them; a batch spares the next returns the trip.
+        self.update(lane, |account| {
+            Some(Account {
+                idle: account.idle + 1,
+                quota: account.quota + got,
+            })
+        })
+    }
+
+    /// A batch of what is not dealt out: an eighth of a lane's fair share, at least one.
+    fn draw(&self) -> u32 {
+        let batch = (self.cap / (8 * self.accounts.len() as u32)).max(1);
+        // Relaxed: counts; nothing is published with them.
+        self.undealt
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                (left > 0).then(|| left - left.min(batch))
+            })
+            .map_or(0, |left| left.min(batch))
+    }
+
+    /// Takes one unused credit from a sibling.
+    fn raid(&self, lane: usize) -> bool {
+        let lanes = self.accounts.len();
+        (1..lanes).map(|step| (lane + step) % lanes).any(|sibling| {
+            self.update(sibling, |account| {
+                (account.idle < account.quota).then(|| Account {
+                    quota: account.quota - 1,
+                    ..account
+                })
+            })
+        })
+    }
+
+    #[inline]
+    fn update(&self, lane: usize, change: impl Fn(Account) -> Option<Account>) -> bool {
+        let word = &self.accounts[lane];
+        let mut bits = guess(word);
+        while let Some(next) = change(Account::unpack(bits)) {
+            // Relaxed: a count; the connection itself travels by the slot's word.
+            match word.compare_exchange_weak(
+                bits,
+                next.pack(),
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return true,
+                Err(found) => bits = found,
+            }
+        }
+        false
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_lane_may_use_the_whole_cap_and_no_more() {
+        let credits = Credits::new(4, 10);
+        assert_eq!((0..20).filter(|_| credits.take(2)).count(), 10);
+        assert_eq!(credits.total_idle(), 10);
+    }
+
+    #[test]
+    fn a_short_lane_takes_unused_room_from_a_sibling() {
+        let credits = Credits::new(2, 4);
+        while credits.take(0) {}
+        assert!(!credits.take(1), "the group is at its cap");
+        credits.put(0);
+        assert!(credits.take(1), "lane 0 has one credit to spare");
+        assert!(!credits.take(0));
+        assert_eq!((credits.idle(0), credits.idle(1)), (3, 1));
+    }
+
+    #[test]
+    fn a_cap_of_zero_lets_nothing_rest() {
+        assert!(!Credits::new(2, 0).take(0));
+    }
+}

@@ -1,0 +1,126 @@
+//! What the owner of a slot holds in each state of its life.
+
+use super::{
+    group::{Seat, ShardId},
+    slab::SlotIndex,
+    state::Generation,
+    stats::CloseReason,
+};
+use crate::{clock::Tick, sync::Arc};
+
+/// A connection and what the pool knows of it: what a slot's cell holds while it rests.
+#[derive(Debug)]
+pub struct Tenant<T, E> {
+    /// The connection.
+    pub conn: T,
+    pub(super) seat: Arc<Seat<T, E>>,
+    /// When its dial succeeded.
+    pub opened: Tick,
+    /// When it last came to rest.
+    pub rested: Tick,
+    /// How often it was given back.
+    pub uses: u32,
+}
+
+/// The right to use a connection. It must end in [`super::Engine::give_back`],
+/// [`super::Engine::discard`] or [`super::Engine::detach`].
+#[derive(Debug)]
+#[must_use = "a lease that is dropped leaks its slot"]
+pub struct Lease<T, E> {
+    pub(super) index: SlotIndex,
+    /// The connection.
+    pub tenant: Tenant<T, E>,
+}
+
+impl<T, E> Lease<T, E> {
+    /// The shard whose slot this is.
+    pub fn shard(&self) -> ShardId {
+        self.tenant.seat.shard
+    }
+
+    /// The seat that the connection belongs to.
+    pub fn seat(&self) -> &Arc<Seat<T, E>> {
+        &self.tenant.seat
+    }
+
+    /// The slot.
+    pub fn index(&self) -> SlotIndex {
+        self.index
+    }
+
+    /// Whether it served a caller, or at least rested, before.
+    pub fn is_reused(&self) -> bool {
+        self.tenant.uses > 0
+    }
+}
+
+/// The right to dial for a slot: a ticket, of which the first to fulfil or abandon wins.
+#[derive(Debug)]
+pub struct Reservation<T, E> {
+    pub(super) seat: Arc<Seat<T, E>>,
+    pub(super) index: SlotIndex,
+    pub(super) ticket: Generation,
+}
+
+impl<T, E> Clone for Reservation<T, E> {
+    fn clone(&self) -> Self {
+        Self {
+            seat: Arc::clone(&self.seat),
+            index: self.index,
+            ticket: self.ticket,
+        }
+    }
+}
+
+impl<T, E> Reservation<T, E> {
+    /// The seat that the connection will belong to.
+    pub fn seat(&self) -> &Arc<Seat<T, E>> {
+        &self.seat
+    }
+
+    /// The slot.
+    pub fn index(&self) -> SlotIndex {
+        self.index
+    }
+}
+
+/// A connection that may only be closed, and the place that closing it frees.
+#[derive(Debug)]
+#[must_use = "a doomed connection holds its slot until it is vacated"]
+pub struct Doomed<T, E> {
+    /// The connection; `None` when its owner took it out of the pool.
+    pub conn: Option<T>,
+    /// What to vacate afterwards.
+    pub place: Place<T, E>,
+}
+
+/// A slot that waits for its connection to be closed.
+#[derive(Debug)]
+#[must_use = "a place must be vacated"]
+pub struct Place<T, E> {
+    pub(super) seat: Arc<Seat<T, E>>,
+    pub(super) index: SlotIndex,
+    pub(super) reason: CloseReason,
+}
+
+impl<T, E> Place<T, E> {
+    /// The slot.
+    pub fn index(&self) -> SlotIndex {
+        self.index
+    }
+
+    /// Why the connection ends.
+    pub fn reason(&self) -> CloseReason {
+        self.reason
+    }
+}
+
+/// What the engine asks of a shard's driver.
+#[derive(Debug)]
+#[must_use = "a duty left undone leaks its slot"]
+pub enum Duty<T, E> {
+    /// Dial, then fulfil or abandon.
+    Dial(Reservation<T, E>),
+    /// End the watch, close, then vacate.
+    Close(Doomed<T, E>),
+}

@@ -1,0 +1,130 @@
+//! Queues behind one facade: crossbeam's in the product, their loom-aware sibling in the models.
+//!
+//! crossbeam's queues use `core`'s atomics under every cfg, so inside a model real races pass and
+//! false ones appear. `concurrent-queue` has the same bounded ring by the same author and follows
+//! loom. Only these two wrappers differ between the builds.
+
+use core::fmt;
+
+/// A bounded multi-producer multi-consumer FIFO.
+pub struct Ring<V> {
+    #[cfg(not(loom))]
+    queue: crossbeam_queue::ArrayQueue<V>,
+    #[cfg(loom)]
+    queue: concurrent_queue::ConcurrentQueue<V>,
+}
+
+impl<V> Ring<V> {
+    /// A ring of at least one place.
+    pub fn new(capacity: usize) -> Self {
+        let capacity = capacity.max(1);
+        Self {
+            #[cfg(not(loom))]
+            queue: crossbeam_queue::ArrayQueue::new(capacity),
+            #[cfg(loom)]
+            queue: concurrent_queue::ConcurrentQueue::bounded(capacity),
+        }
+    }
+
+    /// Appends; gives the value back when the ring is full.
+    #[inline]
+    pub fn push(&self, value: V) -> Result<(), V> {
+        #[cfg(not(loom))]
+        return self.queue.push(value);
+        #[cfg(loom)]
+        return self.queue.push(value).map_err(|e| e.into_inner());
+    }
+
+    /// Takes the oldest.
+    #[inline]
+    pub fn pop(&self) -> Option<V> {
+        #[cfg(not(loom))]
+        return self.queue.pop();
+        #[cfg(loom)]
+        return self.queue.pop().ok();
+    }
+
+    /// Whether nothing is queued at this moment.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// How many places there are.
+    #[inline]
+    pub fn capacity(&self) -> usize {
+        #[cfg(not(loom))]
+        return self.queue.capacity();
+        #[cfg(loom)]
+        return self.queue.capacity().unwrap_or(usize::MAX);
+    }
+}
+
+impl<V> fmt::Debug for Ring<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ring")
+            .field("capacity", &self.capacity())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A multi-producer multi-consumer FIFO without a bound of its own: each user states what bounds
+/// it. Costs no memory while empty.
+pub struct Inbox<V> {
+    #[cfg(not(loom))]
+    queue: crossbeam_queue::SegQueue<V>,
+    #[cfg(loom)]
+    queue: concurrent_queue::ConcurrentQueue<V>,
+}
+
+impl<V> Inbox<V> {
+    /// An empty inbox.
+    pub fn new() -> Self {
+        Self {
+            #[cfg(not(loom))]
+            queue: crossbeam_queue::SegQueue::new(),
+            // Bounded under the model, where every queue is small: the unbounded one allocates
+            // blocks of 31, which only adds steps.
+            #[cfg(loom)]
+            queue: concurrent_queue::ConcurrentQueue::bounded(8),
+        }
+    }
+
+    /// Appends.
+    #[inline]
+    pub fn push(&self, value: V) {
+        #[cfg(not(loom))]
+        self.queue.push(value);
+        #[cfg(loom)]
+        assert!(self.queue.push(value).is_ok(), "a model queues more than 8");
+    }
+
+    /// Takes the oldest.
+    #[inline]
+    pub fn pop(&self) -> Option<V> {
+        #[cfg(not(loom))]
+        return self.queue.pop();
+        #[cfg(loom)]
+        return self.queue.pop().ok();
+    }
+
+    /// Whether nothing is queued at this moment.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+}
+
+impl<V> Default for Inbox<V> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<V> fmt::Debug for Inbox<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inbox")
+            .field("is_empty", &self.is_empty())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,223 @@
+//! Callers that wait, in strict order of arrival, and the direct hand-off to them.
+
+use core::{
+    fmt,
+    task::{Context, Poll},
+};
+
+use super::ring::{Inbox, Ring};
+use crate::sync::{
+    Arc, AtomicBool, AtomicU8, AtomicU32, AtomicWaker, Ordering, register as register_waker,
+};
+
+/// One caller's place in the queue and its letter box.
+///
+/// ```text
+///            fill                 take
+///   WAITING ──────▶ FILLED ──────────────▶ (outcome is the caller's)
+///      │ cancel        │ cancel: hands the outcome over
+///      ▼               ▼
+///   CANCELLED       (outcome is the canceller's)
+/// ```
+/// Whoever popped a waiter from the queue is the only one that may fill it, so the letter box has
+/// one writer; the caller reads it only after `FILLED`.
+pub struct Waiter<V> {
+    state: AtomicU8,
+    waker: AtomicWaker,
+    outcome: Ring<V>,
+}
+
+const WAITING: u8 = 0;
+const FILLED: u8 = 1;
+const CANCELLED: u8 = 2;
+
+impl<V> Waiter<V> {
+    fn new() -> Self {
+        Self {
+            state: AtomicU8::new(WAITING),
+            waker: AtomicWaker::new(),
+            outcome: Ring::new(1),
+        }
+    }
+
+    /// Hands the outcome over and wakes the caller.
+    ///
+    /// # Errors
+    /// Gives the outcome back when the caller has left. Of `fill` and `cancel` exactly one wins:
+    /// - fill first: cancel finds `FILLED` and takes the outcome on;
+    /// - cancel first: fill finds `CANCELLED` and takes the outcome back.
+    pub fn fill(&self, outcome: V) -> Result<(), V> {
+        if let Err(outcome) = self.outcome.push(outcome) {
+            debug_assert!(false, "a waiter is filled by the one that popped it");
+            return Err(outcome);
+        }
+        // Release: publishes the outcome; pairs with the Acquire in `poll` and `cancel`.
+        // Acquire on failure is not needed: the letter box is still ours.
+        match self
+            .state
+            .compare_exchange(WAITING, FILLED, Ordering::AcqRel, Ordering::Relaxed)
+        {
+            Ok(_) => {
+                self.waker.wake();
+                Ok(())
+            }
+            Err(_) => match self.outcome.pop() {
+                Some(outcome) => Err(outcome),
+                // Only the filler and, after FILLED, the caller pop.
+                None => unreachable!("a cancelled caller leaves the letter box alone"),
+            },
+        }
+    }
+
+    /// The outcome once it is there. Not to be polled again after that.
+    pub fn poll(&self, cx: &mut Context<'_>) -> Poll<V> {
+        register_waker(&self.waker, cx.waker());
+        // Acquire: pairs with the Release in `fill`. Registered first, looked second, so that a
+        // fill in between wakes us.
+        if self.state.load(Ordering::Acquire) != FILLED {
+            return Poll::Pending;
+        }
+        self.outcome.pop().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// The caller leaves. Returns what was handed over just before and is now the caller's to
+    /// put back.
+    pub fn cancel(&self) -> Cancelled<V> {
+        match self.state.compare_exchange(
+            WAITING,
+            CANCELLED,
+            Ordering::AcqRel,
+            // Acquire: sees the outcome that `fill` released.
+            Ordering::Acquire,
+        ) {
+            Ok(_) => Cancelled::InTime,
+            Err(_) => Cancelled::TooLate(self.outcome.pop()),
+        }
+    }
+
+    fn is_cancelled(&self) -> bool {
+        // Relaxed: only decides whether a place in the queue is worth keeping.
+        self.state.load(Ordering::Relaxed) == CANCELLED
+    }
+}
+
+/// How a caller's leaving went.
+#[derive(Debug)]
+#[must_use = "an outcome that was handed over must be put back"]
+pub enum Cancelled<V> {
+    /// It was waiting still; whoever counted it must count it no more.
+    InTime,
+    /// It had been served: here is the outcome, unless the caller took it itself.
+    TooLate(Option<V>),
+}
+
+impl<V> fmt::Debug for Waiter<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match self.state.load(Ordering::Relaxed) {
+            WAITING => "waiting",
+            FILLED => "filled",
+            _ => "cancelled",
+        };
+        f.debug_tuple("Waiter").field(&state).finish()
+    }
+}
+
+/// The queue of a group's waiters, oldest first.
+///
+/// Bounded by `Demand::register`, which counts live waiters, and by [`Self::is_clogged`], which
+/// counts those that left but still stand in the queue.
+#[derive(Debug)]
+pub struct Waiters<V> {
+    queue: Inbox<Arc<Waiter<V>>>,
+    /// The oldest, when the purge met it alive and may not put it at the end.
+    front: Ring<Arc<Waiter<V>>>,
+    /// Those in the queue that were cancelled.
+    left: AtomicU32,
+    purging: AtomicBool,
+}
+
+impl<V> Waiters<V> {
+    /// An empty queue.
+    pub fn new() -> Self {
+        Self {
+            queue: Inbox::new(),
+            front: Ring::new(1),
+            left: AtomicU32::new(0),
+            purging: AtomicBool::new(false),
+        }
+    }
+
+    /// Takes the last place in the queue.
+    pub fn enter(&self) -> Arc<Waiter<V>> {
+        let waiter = Arc::new(Waiter::new());
+        self.queue.push(Arc::clone(&waiter));
+        waiter
+    }
+
+    /// The first caller in the queue that has not left.
+    pub fn next(&self) -> Option<Arc<Waiter<V>>> {
+        loop {
+            let waiter = self.front.pop().or_else(|| self.queue.pop())?;
+            if !waiter.is_cancelled() {
+                return Some(waiter);
+            }
+            self.forget_one();
+        }
+    }
+
+    /// A waiter that `next` gave turned out cancelled after all.
+    pub fn forget_one(&self) {
+        // Relaxed: a count that only bounds memory.
+        self.left.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// A waiter was cancelled and stays in the queue until its turn.
+    pub fn note_cancelled(&self) {
+        // Relaxed: as in `forget_one`.
+        self.left.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether nobody is in the queue, not even those that left.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.front.is_empty()
+    }
+
+    /// Whether more than `limit` that left still stand in the queue, after an attempt to clear
+    /// them from its head.
+    pub fn is_clogged(&self, limit: u32) -> bool {
+        // A cancel counts after its CAS and a pop may discount before: the count may pass below
+        // zero for a moment, which must not read as four billion.
+        let left = || self.left.load(Ordering::Relaxed) as i32;
+        if i64::from(left()) > i64::from(limit) {
+            self.purge();
+        }
+        i64::from(left()) > i64::from(limit)
+    }
+
+    #[cold]
+    fn purge(&self) {
+        // Acquire and Release: one purge at a time, or two of them could meet two live waiters
+        // and have one place in front.
+        if self.purging.swap(true, Ordering::Acquire) {
+            return;
+        }
+        while self.front.is_empty() {
+            let Some(waiter) = self.queue.pop() else {
+                break;
+            };
+            if waiter.is_cancelled() {
+                self.forget_one();
+            } else {
+                let pushed = self.front.push(waiter);
+                debug_assert!(pushed.is_ok(), "only the purge fills the place in front");
+            }
+        }
+        self.purging.store(false, Ordering::Release);
+    }
+}
+
+impl<V> Default for Waiters<V> {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,67 @@
+//! The one place that names `std::sync` or `loom`: everything the engine shares goes through here.
+
+#[cfg(loom)]
+pub(crate) use loom::{
+    future::AtomicWaker,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, fence},
+    },
+};
+
+#[cfg(not(loom))]
+pub(crate) use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, fence},
+};
+
+#[cfg(not(loom))]
+pub(crate) use atomic_waker::AtomicWaker;
+
+/// A cell whose contents are guarded by a state word next to it.
+///
+/// Access goes through closures in both builds, so that loom can watch every read and write.
+#[cfg(loom)]
+pub(crate) use loom::cell::UnsafeCell;
+
+/// A cell whose contents are guarded by a state word next to it.
+///
+/// Access goes through closures in both builds, so that loom can watch every read and write.
+#[cfg(not(loom))]
+#[derive(Debug)]
+pub(crate) struct UnsafeCell<T>(core::cell::UnsafeCell<T>);
+
+#[cfg(not(loom))]
+impl<T> UnsafeCell<T> {
+    pub(crate) const fn new(value: T) -> Self {
+        Self(core::cell::UnsafeCell::new(value))
+    }
+
+    #[inline(always)]
+    pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+        f(self.0.get())
+    }
+}
+
+/// First read of a CAS loop: a guess that the CAS then verifies.
+///
+/// Under loom it is a read-modify-write that changes nothing: loom 0.7 does not explore the
+/// executions in which a thread's plain load precedes its own CAS (tokio-rs/loom#166, #392), so a
+/// model of such a loop would pass whatever the orderings are.
+#[inline(always)]
+pub(crate) fn guess(word: &AtomicU64) -> u64 {
+    // Relaxed: a wrong guess costs one failed CAS, never a wrong transition.
+    #[cfg(loom)]
+    return word.fetch_or(0, Ordering::Relaxed);
+    #[cfg(not(loom))]
+    return word.load(Ordering::Relaxed);
+}
+
+/// Registers a task with a waker cell: the two libraries differ in how they take the waker.
+#[inline]
+pub(crate) fn register(cell: &AtomicWaker, waker: &core::task::Waker) {
+    #[cfg(loom)]
+    cell.register_by_ref(waker);
+    #[cfg(not(loom))]
+    cell.register(waker);
+}
