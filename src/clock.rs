@@ -23,11 +23,7 @@ impl Tick {
     /// The tick that many milliseconds later, at most half the range (24 days) ahead.
     #[must_use]
     pub const fn after(self, millis: u32) -> Self {
-        let bounded = if millis > Self::FAR {
-            Self::FAR
-        } else {
-            millis
-        };
+        let bounded = if millis > Self::FAR { Self::FAR } else { millis };
         Self(self.0.wrapping_add(bounded))
     }
 
@@ -62,10 +58,7 @@ pub(crate) const RESOLUTION: Duration = Duration::from_millis(100);
 #[cfg(not(loom))]
 impl CoarseClock {
     pub(crate) fn new(start: tokio::time::Instant) -> Self {
-        Self {
-            start,
-            last: crate::sync::AtomicU32::new(0),
-        }
+        Self { start, last: crate::sync::AtomicU32::new(0) }
     }
 
     /// The last reading.

@@ -19,10 +19,7 @@ impl Account {
     }
 
     const fn unpack(bits: u64) -> Self {
-        Self {
-            idle: bits as u32,
-            quota: (bits >> 32) as u32,
-        }
+        Self { idle: bits as u32, quota: (bits >> 32) as u32 }
     }
 }
 
@@ -43,9 +40,7 @@ impl Credits {
     /// Nothing dealt out.
     pub fn new(lanes: usize, cap: u32) -> Self {
         Self {
-            accounts: (0..lanes)
-                .map(|_| CachePadded::new(AtomicU64::new(0)))
-                .collect(),
+            accounts: (0..lanes).map(|_| CachePadded::new(AtomicU64::new(0))).collect(),
             undealt: AtomicU32::new(cap),
             cap,
         }
@@ -56,10 +51,7 @@ impl Credits {
     #[must_use]
     pub fn take(&self, lane: usize) -> bool {
         self.update(lane, |account| {
-            (account.idle < account.quota).then(|| Account {
-                idle: account.idle + 1,
-                ..account
-            })
+            (account.idle < account.quota).then(|| Account { idle: account.idle + 1, ..account })
         }) || self.take_slow(lane)
     }
 
@@ -68,10 +60,7 @@ impl Credits {
     pub fn put(&self, lane: usize) {
         // Relaxed: a count; the connection itself travels by the slot's word.
         let before = self.accounts[lane].fetch_sub(Account::ONE_IDLE, Ordering::Relaxed);
-        debug_assert!(
-            Account::unpack(before).idle > 0,
-            "INV-2: an idle credit came back twice"
-        );
+        debug_assert!(Account::unpack(before).idle > 0, "INV-2: an idle credit came back twice");
     }
 
     /// How many rest in a lane.
@@ -103,10 +92,7 @@ impl Credits {
         }
         // The connection rests on the first of them; a batch spares the next returns the trip.
         self.update(lane, |account| {
-            Some(Account {
-                idle: account.idle + 1,
-                quota: account.quota + got,
-            })
+            Some(Account { idle: account.idle + 1, quota: account.quota + got })
         })
     }
 
@@ -126,10 +112,8 @@ impl Credits {
         let lanes = self.accounts.len();
         (1..lanes).map(|step| (lane + step) % lanes).any(|sibling| {
             self.update(sibling, |account| {
-                (account.idle < account.quota).then(|| Account {
-                    quota: account.quota - 1,
-                    ..account
-                })
+                (account.idle < account.quota)
+                    .then(|| Account { quota: account.quota - 1, ..account })
             })
         })
     }

@@ -88,14 +88,7 @@ impl Demand {
     /// Counts one more dial, if callers wait that no dial is under way for.
     #[must_use]
     pub fn claim_dial(&self) -> bool {
-        self.update(|wanted| {
-            if wanted.needs_dial() {
-                Ok(DIALING)
-            } else {
-                Err(())
-            }
-        })
-        .is_ok()
+        self.update(|wanted| if wanted.needs_dial() { Ok(DIALING) } else { Err(()) }).is_ok()
     }
 
     /// Closes for good. `true` for the one that did it.
@@ -166,14 +159,7 @@ mod tests {
         assert!(demand.claim_dial());
         assert!(!demand.claim_dial());
         demand.served_by_dial();
-        assert_eq!(
-            demand.wanted(),
-            Wanted {
-                waiting: 1,
-                dialing: 1,
-                closed: false
-            }
-        );
+        assert_eq!(demand.wanted(), Wanted { waiting: 1, dialing: 1, closed: false });
     }
 
     #[test]

@@ -80,10 +80,7 @@ impl<T, E> Group<T, E> {
         // Twice the cap: at least half of a full ring is stale, so making room finds a stale
         // hint soon. Capped, because a lane seldom holds all that the group may rest.
         let hints = (2 * limits.max_idle as usize).clamp(MIN_HINTS, MAX_HINTS);
-        let lane = || Lane {
-            hints: Ring::new(hints),
-            counters: LaneCounters::default(),
-        };
+        let lane = || Lane { hints: Ring::new(hints), counters: LaneCounters::default() };
         Self {
             first,
             lanes: (0..shards).map(|_| CachePadded::new(lane())).collect(),
@@ -100,10 +97,7 @@ impl<T, E> Group<T, E> {
         (0..group.lanes.len())
             .map(|lane| {
                 let shard = ShardId(group.first.0 + lane as u16);
-                Arc::new(Seat {
-                    group: Arc::clone(group),
-                    shard,
-                })
+                Arc::new(Seat { group: Arc::clone(group), shard })
             })
             .collect()
     }

@@ -1,6 +1,7 @@
 //! What the owner of a slot holds in each state of its life.
 
 use super::{
+    GroupWaiter,
     group::{Seat, ShardId},
     slab::SlotIndex,
     state::Generation,
@@ -60,6 +61,8 @@ pub struct Reservation<T, E> {
     pub(super) seat: Arc<Seat<T, E>>,
     pub(super) index: SlotIndex,
     pub(super) ticket: Generation,
+    /// Who alone gets the outcome; `None` for the first in line.
+    pub(super) caller: Option<Arc<GroupWaiter<T, E>>>,
 }
 
 impl<T, E> Clone for Reservation<T, E> {
@@ -68,6 +71,7 @@ impl<T, E> Clone for Reservation<T, E> {
             seat: Arc::clone(&self.seat),
             index: self.index,
             ticket: self.ticket,
+            caller: self.caller.clone(),
         }
     }
 }
@@ -101,6 +105,8 @@ pub struct Place<T, E> {
     pub(super) seat: Arc<Seat<T, E>>,
     pub(super) index: SlotIndex,
     pub(super) reason: CloseReason,
+    /// Whether a permit comes back with it, or passed on to the dial in its stead.
+    pub(super) permit: bool,
 }
 
 impl<T, E> Place<T, E> {

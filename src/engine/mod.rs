@@ -78,14 +78,9 @@ struct Shard<T, E> {
 impl<T, E> Engine<T, E> {
     /// An engine of `shards` shards with `slots` slots each.
     pub fn new(shards: usize, slots: usize) -> Self {
-        let shard = || Shard {
-            slab: Slab::new(slots),
-            duties: Inbox::new(),
-            driver: AtomicWaker::new(),
-        };
-        Self {
-            shards: (0..shards).map(|_| CachePadded::new(shard())).collect(),
-        }
+        let shard =
+            || Shard { slab: Slab::new(slots), duties: Inbox::new(), driver: AtomicWaker::new() };
+        Self { shards: (0..shards).map(|_| CachePadded::new(shard())).collect() }
     }
 
     /// Takes an idle connection, from the lane of shard `at` or, when the group has at least
@@ -137,11 +132,7 @@ impl<T, E> Engine<T, E> {
         let shard = lease.shard();
         self.slot(shard, lease.index).discard();
         let Tenant { conn, seat, .. } = lease.tenant;
-        let place = Place {
-            seat,
-            index: lease.index,
-            reason: CloseReason::Detached,
-        };
+        let place = Place { seat, index: lease.index, reason: CloseReason::Detached, permit: true };
         self.charge(shard, Duty::Close(Doomed { conn: None, place }));
         conn
     }
@@ -178,13 +169,59 @@ impl<T, E> Engine<T, E> {
         Ok(waiter)
     }
 
+    /// Dials for one caller alone, past the queue: for a retry that must not meet another stale
+    /// connection. Only its outcome or a cancel ends the returned waiter.
+    ///
+    /// # Errors
+    /// When the group is closed, has no permit to spare, or the shard no slot.
+    pub fn dial_fresh(&self, seat: &Arc<Seat<T, E>>) -> Result<Arc<GroupWaiter<T, E>>, NoDial> {
+        if seat.group.demand.wanted().closed {
+            return Err(NoDial::Closed);
+        }
+        if !seat.group.permits.take() {
+            return Err(NoDial::NoPermit);
+        }
+        self.dial_alone(seat).ok_or_else(|| {
+            seat.group.permits.put();
+            NoDial::Exhausted
+        })
+    }
+
+    /// Ends a connection and dials in its stead, for the same caller alone. The permit passes on,
+    /// so nobody can come between.
+    ///
+    /// # Errors
+    /// When the group is closed or the shard has no slot; the connection is ended all the same.
+    pub fn redial(&self, lease: Lease<T, E>) -> Result<Arc<GroupWaiter<T, E>>, NoDial> {
+        let seat = Arc::clone(&lease.tenant.seat);
+        if seat.group.demand.wanted().closed {
+            self.discard(lease, CloseReason::PoolClosed);
+            return Err(NoDial::Closed);
+        }
+        let Some(waiter) = self.dial_alone(&seat) else {
+            self.discard(lease, CloseReason::Replaced);
+            return Err(NoDial::Exhausted);
+        };
+        self.slot(seat.shard, lease.index).discard();
+        let place = Place {
+            seat: Arc::clone(&seat),
+            index: lease.index,
+            reason: CloseReason::Replaced,
+            permit: false,
+        };
+        let doomed = Doomed { conn: Some(lease.tenant.conn), place };
+        self.charge(seat.shard, Duty::Close(doomed));
+        Ok(waiter)
+    }
+
     /// A waiting caller leaves. What had been handed to it goes back (INV-7).
     pub fn cancel(&self, waiter: &GroupWaiter<T, E>, group: &Group<T, E>, now: Tick) {
         match waiter.cancel() {
-            Cancelled::InTime => {
+            Cancelled::InTime if waiter.is_in_line() => {
                 group.waiters.note_cancelled();
                 group.demand.left();
             }
+            Cancelled::InTime => {}
             Cancelled::TooLate(Some(Outcome::Ready(lease))) => self.give_back(lease, now),
             Cancelled::TooLate(_) => {}
         }
@@ -196,29 +233,13 @@ impl<T, E> Engine<T, E> {
     /// Gives the connection back when the peer has hung up on it already (INV-6), or when the dial
     /// was abandoned before. The caller closes it, then abandons the dial.
     pub fn fulfil(&self, dial: &Reservation<T, E>, conn: T, now: Tick) -> Result<(), T> {
-        let Reservation {
-            seat,
-            index,
-            ticket,
-        } = dial;
+        let Reservation { seat, index, ticket, caller } = dial;
         if !self.slot(seat.shard, *index).fulfil(*ticket) {
             return Err(conn);
         }
         seat.group.lane(seat.shard).counters.opened();
-        let tenant = Tenant {
-            conn,
-            seat: Arc::clone(seat),
-            opened: now,
-            rested: now,
-            uses: 0,
-        };
-        if let Err(lease) = self.hand_off(
-            Lease {
-                index: *index,
-                tenant,
-            },
-            Served::ByDial,
-        ) {
+        let tenant = Tenant { conn, seat: Arc::clone(seat), opened: now, rested: now, uses: 0 };
+        if let Err(lease) = self.hand_off(Lease { index: *index, tenant }, Served::ByDial) {
             seat.group.demand.dial_over();
             self.give_back(lease, now);
         }
@@ -228,11 +249,7 @@ impl<T, E> Engine<T, E> {
     /// A dial failed or was given up: its slot and permit come back, and one waiter learns why,
     /// unless idle connections serve them all. `false` when it was fulfilled or abandoned before.
     pub fn abandon(&self, dial: &Reservation<T, E>, cause: Option<E>, now: Tick) -> bool {
-        let Reservation {
-            seat,
-            index,
-            ticket,
-        } = dial;
+        let Reservation { seat, index, ticket, caller } = dial;
         let group = &seat.group;
         let slab = &self.shards[seat.shard.get()].slab;
         if !slab.slot(*index).abandon(*ticket) {
@@ -240,12 +257,15 @@ impl<T, E> Engine<T, E> {
         }
         slab.release(*index);
         group.lane(seat.shard).counters.dial_failed();
-        match cause {
-            Some(cause) => {
+        match (caller, cause) {
+            // A caller that has left does not care.
+            (Some(caller), Some(cause)) => drop(caller.fill(Outcome::Failed(cause))),
+            (Some(caller), None) => drop(caller.fill(Outcome::Closed)),
+            (None, Some(cause)) => {
                 self.settle(group, seat.shard, ANYWHERE, now);
                 self.fail_one(group, Outcome::Failed(cause));
             }
-            None => group.demand.dial_over(),
+            (None, None) => group.demand.dial_over(),
         }
         group.permits.put();
         self.dial_if_needed(seat, now);
@@ -282,16 +302,14 @@ impl<T, E> Engine<T, E> {
 
     /// The driver has closed a connection: its slot and permit come back.
     pub fn vacate(&self, place: Place<T, E>, now: Tick) {
-        let Place {
-            seat,
-            index,
-            reason,
-        } = place;
+        let Place { seat, index, reason, permit } = place;
         let slab = &self.shards[seat.shard.get()].slab;
         slab.slot(index).vacate();
         slab.release(index);
         seat.group.lane(seat.shard).counters.closed(reason);
-        seat.group.permits.put();
+        if permit {
+            seat.group.permits.put();
+        }
         self.dial_if_needed(&seat, now);
     }
 
@@ -366,10 +384,7 @@ impl<T, E> Engine<T, E> {
             let Some(tenant) = self.slot(shard, hint.index()).checkout(hint.period()) else {
                 continue;
             };
-            let lease = Lease {
-                index: hint.index(),
-                tenant,
-            };
+            let lease = Lease { index: hint.index(), tenant };
             if self.take_if_ours(group, &lease) {
                 return Some(lease);
             }
@@ -399,8 +414,7 @@ impl<T, E> Engine<T, E> {
     /// An idle connection from a lane or, where the group has enough, from a sibling.
     #[inline]
     fn take_within(&self, group: &Group<T, E>, at: ShardId, steal_min: u32) -> Option<Lease<T, E>> {
-        self.take(group, at)
-            .or_else(|| self.steal(group, at, steal_min))
+        self.take(group, at).or_else(|| self.steal(group, at, steal_min))
     }
 
     #[cold]
@@ -409,10 +423,7 @@ impl<T, E> Engine<T, E> {
         if group.credits.total_idle() < steal_min.max(1) {
             return None;
         }
-        let lease = group
-            .shards_from(at)
-            .skip(1)
-            .find_map(|shard| self.take(group, shard))?;
+        let lease = group.shards_from(at).skip(1).find_map(|shard| self.take(group, shard))?;
         group.lane(at).counters.stolen();
         Some(lease)
     }
@@ -597,11 +608,7 @@ impl<T, E> Engine<T, E> {
             }
             match self.shards[seat.shard.get()].slab.reserve() {
                 Some((index, ticket)) => {
-                    let dial = Reservation {
-                        seat: Arc::clone(seat),
-                        index,
-                        ticket,
-                    };
+                    let dial = Reservation { seat: Arc::clone(seat), index, ticket, caller: None };
                     self.charge(seat.shard, Duty::Dial(dial));
                 }
                 None => {
@@ -613,21 +620,21 @@ impl<T, E> Engine<T, E> {
         }
     }
 
+    /// A dial whose outcome goes to nobody but the returned waiter. The permit is the caller's.
+    fn dial_alone(&self, seat: &Arc<Seat<T, E>>) -> Option<Arc<GroupWaiter<T, E>>> {
+        let (index, ticket) = self.shards[seat.shard.get()].slab.reserve()?;
+        let waiter = Arc::new(Waiter::alone());
+        let caller = Some(Arc::clone(&waiter));
+        let dial = Reservation { seat: Arc::clone(seat), index, ticket, caller };
+        self.charge(seat.shard, Duty::Dial(dial));
+        Some(waiter)
+    }
+
     fn doom(&self, index: SlotIndex, tenant: Tenant<T, E>, reason: CloseReason) {
         let Tenant { conn, seat, .. } = tenant;
         let shard = seat.shard;
-        let place = Place {
-            seat,
-            index,
-            reason,
-        };
-        self.charge(
-            shard,
-            Duty::Close(Doomed {
-                conn: Some(conn),
-                place,
-            }),
-        );
+        let place = Place { seat, index, reason, permit: true };
+        self.charge(shard, Duty::Close(Doomed { conn: Some(conn), place }));
     }
 
     /// Gives a shard's driver something to do.
@@ -636,6 +643,17 @@ impl<T, E> Engine<T, E> {
         shard.duties.push(duty);
         shard.driver.wake();
     }
+}
+
+/// Why no dial was started for a caller alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoDial {
+    /// The group is closed.
+    Closed,
+    /// As many connections live as may.
+    NoPermit,
+    /// The shard has no vacant slot.
+    Exhausted,
 }
 
 /// The stealing threshold of those that may take from any lane.

@@ -14,10 +14,7 @@ pub struct Permits {
 impl Permits {
     /// All permits free.
     pub fn new(limit: u32) -> Self {
-        Self {
-            live: AtomicU32::new(0),
-            limit,
-        }
+        Self { live: AtomicU32::new(0), limit }
     }
 
     /// Takes one permit, if one is free.

@@ -62,9 +62,7 @@ impl<V> Ring<V> {
 
 impl<V> fmt::Debug for Ring<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ring")
-            .field("capacity", &self.capacity())
-            .finish_non_exhaustive()
+        f.debug_struct("Ring").field("capacity", &self.capacity()).finish_non_exhaustive()
     }
 }
 
@@ -123,8 +121,6 @@ impl<V> Default for Inbox<V> {
 
 impl<V> fmt::Debug for Inbox<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Inbox")
-            .field("is_empty", &self.is_empty())
-            .finish_non_exhaustive()
+        f.debug_struct("Inbox").field("is_empty", &self.is_empty()).finish_non_exhaustive()
     }
 }

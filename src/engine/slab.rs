@@ -64,9 +64,7 @@ impl<T> Slab<T> {
             let pushed = vacant.push(SlotIndex(index));
             debug_assert!(pushed.is_ok(), "the ring has a place for every slot");
         }
-        let slots = (0..capacity)
-            .map(|_| CachePadded::new(Slot::new()))
-            .collect();
+        let slots = (0..capacity).map(|_| CachePadded::new(Slot::new())).collect();
         Self { slots, vacant }
     }
 
@@ -83,28 +81,20 @@ impl<T> Slab<T> {
 
     /// Every slot with its index.
     pub fn iter(&self) -> impl Iterator<Item = (SlotIndex, &Slot<T>)> {
-        (0u32..)
-            .map(SlotIndex)
-            .zip(self.slots.iter().map(|slot| &**slot))
+        (0u32..).map(SlotIndex).zip(self.slots.iter().map(|slot| &**slot))
     }
 
     /// Takes a vacant slot for a dial; `None` when the table is full.
     pub fn reserve(&self) -> Option<(SlotIndex, Generation)> {
         let index = self.vacant.pop()?;
         let ticket = self.slot(index).reserve();
-        debug_assert!(
-            ticket.is_some(),
-            "an index in the vacant ring names a vacant slot"
-        );
+        debug_assert!(ticket.is_some(), "an index in the vacant ring names a vacant slot");
         Some((index, ticket?))
     }
 
     /// Puts the index of a slot that has just turned vacant back.
     pub fn release(&self, index: SlotIndex) {
         let pushed = self.vacant.push(index);
-        debug_assert!(
-            pushed.is_ok(),
-            "an index is in the vacant ring at most once"
-        );
+        debug_assert!(pushed.is_ok(), "an index is in the vacant ring at most once");
     }
 }

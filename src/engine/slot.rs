@@ -71,10 +71,7 @@ impl<T> Slot<T> {
         match self.step(Event::Return, None) {
             Ok(word) => Ok(word.generation),
             Err(found) => {
-                debug_assert!(
-                    found.state == State::InUse && found.dead,
-                    "return of {found:?}"
-                );
+                debug_assert!(found.state == State::InUse && found.dead, "return of {found:?}");
                 Err(self.empty_cell())
             }
         }
@@ -83,10 +80,7 @@ impl<T> Slot<T> {
     /// The watch saw the peer go, in whatever state the slot is.
     pub fn hang_up(&self) -> HangUp<T> {
         match self.step(Event::HangUp, None) {
-            Ok(Word {
-                state: State::Closing,
-                ..
-            }) => HangUp::Idle(self.empty_cell()),
+            Ok(Word { state: State::Closing, .. }) => HangUp::Idle(self.empty_cell()),
             Ok(_) => HangUp::Held,
             Err(_) => HangUp::Gone,
         }
@@ -99,9 +93,7 @@ impl<T> Slot<T> {
 
     /// Vacant → Dialing; the generation is the ticket that `fulfil` and `abandon` must show.
     pub fn reserve(&self) -> Option<Generation> {
-        self.step(Event::Reserve, None)
-            .ok()
-            .map(|word| word.generation)
+        self.step(Event::Reserve, None).ok().map(|word| word.generation)
     }
 
     /// Dialing → InUse: the dial has a connection. `false` when the peer has hung up already or
@@ -150,10 +142,7 @@ impl<T> Slot<T> {
         let word = Word::unpack(self.word.load(Ordering::Acquire));
         (word.state == State::Idle).then(|| {
             // Relaxed: ordered by the Acquire above.
-            (
-                word.generation,
-                Tick::from_millis(self.deadline.load(Ordering::Relaxed)),
-            )
+            (word.generation, Tick::from_millis(self.deadline.load(Ordering::Relaxed)))
         })
     }
 
@@ -224,8 +213,6 @@ impl<T> Default for Slot<T> {
 
 impl<T> fmt::Debug for Slot<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Slot")
-            .field("state", &self.state())
-            .finish_non_exhaustive()
+        f.debug_struct("Slot").field("state", &self.state()).finish_non_exhaustive()
     }
 }

@@ -18,13 +18,8 @@ pub enum State {
 
 impl State {
     /// Every state, in the order of its number.
-    pub const ALL: [Self; 5] = [
-        Self::Vacant,
-        Self::Dialing,
-        Self::InUse,
-        Self::Idle,
-        Self::Closing,
-    ];
+    pub const ALL: [Self; 5] =
+        [Self::Vacant, Self::Dialing, Self::InUse, Self::Idle, Self::Closing];
 }
 
 /// What can happen to a slot.
@@ -107,11 +102,8 @@ pub struct Word {
 
 impl Word {
     /// A slot that was never used.
-    pub const VACANT: Self = Self {
-        state: State::Vacant,
-        dead: false,
-        generation: Generation::from_bits(0),
-    };
+    pub const VACANT: Self =
+        Self { state: State::Vacant, dead: false, generation: Generation::from_bits(0) };
 
     /// The word as stored: state in bits 0 to 2, dead in bit 3, generation above.
     pub const fn pack(self) -> u64 {
@@ -128,11 +120,7 @@ impl Word {
             // Only `pack` writes words, so 5 to 7 do not occur.
             _ => State::Closing,
         };
-        Self {
-            state,
-            dead: bits & 0b1000 != 0,
-            generation: Generation::from_bits(bits >> 4),
-        }
+        Self { state, dead: bits & 0b1000 != 0, generation: Generation::from_bits(bits >> 4) }
     }
 
     /// The whole transition relation, a line for each edge of the figure; `None` refuses.
@@ -154,11 +142,7 @@ impl Word {
             (State::Closing, Event::Vacate) => (State::Vacant, false, self.generation.next()),
             _ => return None,
         };
-        Some(Self {
-            state,
-            dead,
-            generation,
-        })
+        Some(Self { state, dead, generation })
     }
 }
 
@@ -173,11 +157,7 @@ mod tests {
         for state in State::ALL {
             for dead in [false, true] {
                 for event in Event::ALL {
-                    let from = Word {
-                        state,
-                        dead,
-                        generation: Generation::from_bits(7),
-                    };
+                    let from = Word { state, dead, generation: Generation::from_bits(7) };
                     if let Some(to) = from.on(event) {
                         let mark = |word: Word| if word.dead { "†" } else { "" };
                         table += &format!(
@@ -223,11 +203,7 @@ Closing† Vacate Vacant +1
         for state in State::ALL {
             for dead in [false, true] {
                 for bits in [0, 1, 12_345, Generation::MASK] {
-                    let word = Word {
-                        state,
-                        dead,
-                        generation: Generation::from_bits(bits),
-                    };
+                    let word = Word { state, dead, generation: Generation::from_bits(bits) };
                     assert_eq!(Word::unpack(word.pack()), word);
                 }
             }

@@ -18,6 +18,8 @@ pub enum CloseReason {
     Surplus,
     /// The connection itself said that it cannot be used again.
     Unusable,
+    /// A caller asked for a fresh connection and this one had to make room for it.
+    Replaced,
     /// The pool was closed.
     PoolClosed,
     /// The caller took it out of the pool; it lives on without it.
@@ -26,13 +28,14 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::PeerClosed,
         Self::Discarded,
         Self::Dirty,
         Self::IdleTimeout,
         Self::Surplus,
         Self::Unusable,
+        Self::Replaced,
         Self::PoolClosed,
         Self::Detached,
     ];
@@ -46,6 +49,7 @@ impl CloseReason {
             Self::IdleTimeout => "idle_timeout",
             Self::Surplus => "surplus",
             Self::Unusable => "unusable",
+            Self::Replaced => "replaced",
             Self::PoolClosed => "pool_closed",
             Self::Detached => "detached",
         }

@@ -25,6 +25,7 @@ pub struct Waiter<V> {
     state: AtomicU8,
     waker: AtomicWaker,
     outcome: Ring<V>,
+    in_line: bool,
 }
 
 const WAITING: u8 = 0;
@@ -32,12 +33,23 @@ const FILLED: u8 = 1;
 const CANCELLED: u8 = 2;
 
 impl<V> Waiter<V> {
-    fn new() -> Self {
+    fn new(in_line: bool) -> Self {
         Self {
             state: AtomicU8::new(WAITING),
             waker: AtomicWaker::new(),
             outcome: Ring::new(1),
+            in_line,
         }
+    }
+
+    /// A caller that stands in no queue: a dial of its own will fill it.
+    pub(super) fn alone() -> Self {
+        Self::new(false)
+    }
+
+    /// Whether it stands, or stood, in a group's queue.
+    pub fn is_in_line(&self) -> bool {
+        self.in_line
     }
 
     /// Hands the outcome over and wakes the caller.
@@ -53,10 +65,7 @@ impl<V> Waiter<V> {
         }
         // Release: publishes the outcome; pairs with the Acquire in `poll` and `cancel`.
         // Acquire on failure is not needed: the letter box is still ours.
-        match self
-            .state
-            .compare_exchange(WAITING, FILLED, Ordering::AcqRel, Ordering::Relaxed)
-        {
+        match self.state.compare_exchange(WAITING, FILLED, Ordering::AcqRel, Ordering::Relaxed) {
             Ok(_) => {
                 self.waker.wake();
                 Ok(())
@@ -149,7 +158,7 @@ impl<V> Waiters<V> {
 
     /// Takes the last place in the queue.
     pub fn enter(&self) -> Arc<Waiter<V>> {
-        let waiter = Arc::new(Waiter::new());
+        let waiter = Arc::new(Waiter::new(true));
         self.queue.push(Arc::clone(&waiter));
         waiter
     }
