@@ -33,7 +33,8 @@ impl Account {
 pub struct Credits {
     accounts: Box<[CachePadded<AtomicU64>]>,
     undealt: AtomicU32,
-    cap: u32,
+    /// Credits dealt in one go.
+    batch: u32,
 }
 
 impl Credits {
@@ -42,7 +43,8 @@ impl Credits {
         Self {
             accounts: (0..lanes).map(|_| CachePadded::new(AtomicU64::new(0))).collect(),
             undealt: AtomicU32::new(cap),
-            cap,
+            // An eighth of a lane's fair share: few trips, and little stranded elsewhere.
+            batch: (cap / (8 * lanes as u32)).max(1),
         }
     }
 
@@ -75,11 +77,6 @@ impl Credits {
         (0..self.accounts.len()).map(|lane| self.idle(lane)).sum()
     }
 
-    /// The cap.
-    pub fn cap(&self) -> u32 {
-        self.cap
-    }
-
     #[cold]
     #[inline(never)]
     fn take_slow(&self, lane: usize) -> bool {
@@ -96,9 +93,9 @@ impl Credits {
         })
     }
 
-    /// A batch of what is not dealt out: an eighth of a lane's fair share, at least one.
+    /// A batch of what is not dealt out.
     fn draw(&self) -> u32 {
-        let batch = (self.cap / (8 * self.accounts.len() as u32)).max(1);
+        let batch = self.batch;
         // Relaxed: counts; nothing is published with them.
         self.undealt
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {

@@ -34,13 +34,14 @@ pub struct GroupLimits {
 
 /// One endpoint's share of the engine.
 #[derive(Debug)]
-pub struct Group<T, E> {
+pub struct Group<T, E, K = ()> {
+    key: K,
     pub(super) first: ShardId,
     pub(super) lanes: Box<[CachePadded<Lane>]>,
     pub(super) credits: Credits,
     pub(super) permits: Permits,
     pub(super) demand: Demand,
-    pub(super) waiters: Waiters<Outcome<T, E>>,
+    pub(super) waiters: Waiters<Outcome<T, E, K>>,
     pub(super) limits: GroupLimits,
 }
 
@@ -53,9 +54,9 @@ pub(super) struct Lane {
 
 /// What a waiting caller is handed.
 #[derive(Debug)]
-pub enum Outcome<T, E> {
+pub enum Outcome<T, E, K = ()> {
     /// A connection.
-    Ready(Lease<T, E>),
+    Ready(Lease<T, E, K>),
     /// A dial failed, for this cause.
     Failed(E),
     /// The dial's shard has no vacant slot.
@@ -69,19 +70,28 @@ pub enum Outcome<T, E> {
 /// A checkout and a return touch the count of this reference, which is the shard's own cache
 /// line, and not the count of the group, which all shards share.
 #[derive(Debug)]
-pub struct Seat<T, E> {
-    pub(super) group: Arc<Group<T, E>>,
+pub struct Seat<T, E, K = ()> {
+    pub(super) group: Arc<Group<T, E, K>>,
     pub(super) shard: ShardId,
 }
 
+#[cfg(any(test, loom, fuzzing))]
 impl<T, E> Group<T, E> {
-    /// A group with lanes on `shards` shards from `first` on.
+    /// A group with lanes on `shards` shards from `first` on, without a key.
     pub fn new(first: ShardId, shards: usize, limits: GroupLimits) -> Self {
+        Self::with_key((), first, shards, limits)
+    }
+}
+
+impl<T, E, K> Group<T, E, K> {
+    /// A group of an endpoint that its owner knows by `key`.
+    pub fn with_key(key: K, first: ShardId, shards: usize, limits: GroupLimits) -> Self {
         // Twice the cap: at least half of a full ring is stale, so making room finds a stale
         // hint soon. Capped, because a lane seldom holds all that the group may rest.
         let hints = (2 * limits.max_idle as usize).clamp(MIN_HINTS, MAX_HINTS);
         let lane = || Lane { hints: Ring::new(hints), counters: LaneCounters::default() };
         Self {
+            key,
             first,
             lanes: (0..shards).map(|_| CachePadded::new(lane())).collect(),
             credits: Credits::new(shards, limits.max_idle),
@@ -93,7 +103,7 @@ impl<T, E> Group<T, E> {
     }
 
     /// A seat on each shard that the group has a lane on.
-    pub fn seats(group: &Arc<Self>) -> Box<[Arc<Seat<T, E>>]> {
+    pub fn seats(group: &Arc<Self>) -> Box<[Arc<Seat<T, E, K>>]> {
         (0..group.lanes.len())
             .map(|lane| {
                 let shard = ShardId(group.first.0 + lane as u16);
@@ -118,15 +128,15 @@ impl<T, E> Group<T, E> {
         (0..lanes).map(move |step| ShardId(base + ((start + step) % lanes) as u16))
     }
 
-    /// The limits.
-    pub fn limits(&self) -> &GroupLimits {
-        &self.limits
+    /// The endpoint that this is the group of, in its owner's terms.
+    pub fn key(&self) -> &K {
+        &self.key
     }
 }
 
-impl<T, E> Seat<T, E> {
+impl<T, E, K> Seat<T, E, K> {
     /// The group.
-    pub fn group(&self) -> &Arc<Group<T, E>> {
+    pub fn group(&self) -> &Arc<Group<T, E, K>> {
         &self.group
     }
 

@@ -11,10 +11,10 @@ use crate::{clock::Tick, sync::Arc};
 
 /// A connection and what the pool knows of it: what a slot's cell holds while it rests.
 #[derive(Debug)]
-pub struct Tenant<T, E> {
+pub struct Tenant<T, E, K = ()> {
     /// The connection.
     pub conn: T,
-    pub(super) seat: Arc<Seat<T, E>>,
+    pub(super) seat: Arc<Seat<T, E, K>>,
     /// When its dial succeeded.
     pub opened: Tick,
     /// When it last came to rest.
@@ -27,24 +27,25 @@ pub struct Tenant<T, E> {
 /// [`super::Engine::discard`] or [`super::Engine::detach`].
 #[derive(Debug)]
 #[must_use = "a lease that is dropped leaks its slot"]
-pub struct Lease<T, E> {
+pub struct Lease<T, E, K = ()> {
     pub(super) index: SlotIndex,
     /// The connection.
-    pub tenant: Tenant<T, E>,
+    pub tenant: Tenant<T, E, K>,
 }
 
-impl<T, E> Lease<T, E> {
+impl<T, E, K> Lease<T, E, K> {
     /// The shard whose slot this is.
     pub fn shard(&self) -> ShardId {
         self.tenant.seat.shard
     }
 
     /// The seat that the connection belongs to.
-    pub fn seat(&self) -> &Arc<Seat<T, E>> {
+    pub fn seat(&self) -> &Arc<Seat<T, E, K>> {
         &self.tenant.seat
     }
 
     /// The slot.
+    #[cfg(any(test, loom, fuzzing))]
     pub fn index(&self) -> SlotIndex {
         self.index
     }
@@ -57,15 +58,15 @@ impl<T, E> Lease<T, E> {
 
 /// The right to dial for a slot: a ticket, of which the first to fulfil or abandon wins.
 #[derive(Debug)]
-pub struct Reservation<T, E> {
-    pub(super) seat: Arc<Seat<T, E>>,
+pub struct Reservation<T, E, K = ()> {
+    pub(super) seat: Arc<Seat<T, E, K>>,
     pub(super) index: SlotIndex,
     pub(super) ticket: Generation,
     /// Who alone gets the outcome; `None` for the first in line.
-    pub(super) caller: Option<Arc<GroupWaiter<T, E>>>,
+    pub(super) caller: Option<Arc<GroupWaiter<T, E, K>>>,
 }
 
-impl<T, E> Clone for Reservation<T, E> {
+impl<T, E, K> Clone for Reservation<T, E, K> {
     fn clone(&self) -> Self {
         Self {
             seat: Arc::clone(&self.seat),
@@ -76,9 +77,9 @@ impl<T, E> Clone for Reservation<T, E> {
     }
 }
 
-impl<T, E> Reservation<T, E> {
+impl<T, E, K> Reservation<T, E, K> {
     /// The seat that the connection will belong to.
-    pub fn seat(&self) -> &Arc<Seat<T, E>> {
+    pub fn seat(&self) -> &Arc<Seat<T, E, K>> {
         &self.seat
     }
 
@@ -91,42 +92,37 @@ impl<T, E> Reservation<T, E> {
 /// A connection that may only be closed, and the place that closing it frees.
 #[derive(Debug)]
 #[must_use = "a doomed connection holds its slot until it is vacated"]
-pub struct Doomed<T, E> {
+pub struct Doomed<T, E, K = ()> {
     /// The connection; `None` when its owner took it out of the pool.
     pub conn: Option<T>,
     /// What to vacate afterwards.
-    pub place: Place<T, E>,
+    pub place: Place<T, E, K>,
 }
 
 /// A slot that waits for its connection to be closed.
 #[derive(Debug)]
 #[must_use = "a place must be vacated"]
-pub struct Place<T, E> {
-    pub(super) seat: Arc<Seat<T, E>>,
+pub struct Place<T, E, K = ()> {
+    pub(super) seat: Arc<Seat<T, E, K>>,
     pub(super) index: SlotIndex,
     pub(super) reason: CloseReason,
     /// Whether a permit comes back with it, or passed on to the dial in its stead.
     pub(super) permit: bool,
 }
 
-impl<T, E> Place<T, E> {
+impl<T, E, K> Place<T, E, K> {
     /// The slot.
     pub fn index(&self) -> SlotIndex {
         self.index
-    }
-
-    /// Why the connection ends.
-    pub fn reason(&self) -> CloseReason {
-        self.reason
     }
 }
 
 /// What the engine asks of a shard's driver.
 #[derive(Debug)]
 #[must_use = "a duty left undone leaks its slot"]
-pub enum Duty<T, E> {
+pub enum Duty<T, E, K = ()> {
     /// Dial, then fulfil or abandon.
-    Dial(Reservation<T, E>),
+    Dial(Reservation<T, E, K>),
     /// End the watch, close, then vacate.
-    Close(Doomed<T, E>),
+    Close(Doomed<T, E, K>),
 }

@@ -41,9 +41,4 @@ impl Permits {
         // Relaxed: a snapshot.
         self.live.load(Ordering::Relaxed)
     }
-
-    /// How many there are.
-    pub fn limit(&self) -> u32 {
-        self.limit
-    }
 }

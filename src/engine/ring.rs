@@ -3,6 +3,9 @@
 //! crossbeam's queues use `core`'s atomics under every cfg, so inside a model real races pass and
 //! false ones appear. `concurrent-queue` has the same bounded ring by the same author and follows
 //! loom. Only these two wrappers differ between the builds.
+//!
+//! In a model each call begins with a [`crate::sync::guess`] of a word of the queue's own: the
+//! queue's plain loads before its CASes would hide from loom that two calls race.
 
 use core::fmt;
 
@@ -12,6 +15,8 @@ pub struct Ring<V> {
     queue: crossbeam_queue::ArrayQueue<V>,
     #[cfg(loom)]
     queue: concurrent_queue::ConcurrentQueue<V>,
+    #[cfg(loom)]
+    calls: crate::sync::AtomicU64,
 }
 
 impl<V> Ring<V> {
@@ -23,12 +28,16 @@ impl<V> Ring<V> {
             queue: crossbeam_queue::ArrayQueue::new(capacity),
             #[cfg(loom)]
             queue: concurrent_queue::ConcurrentQueue::bounded(capacity),
+            #[cfg(loom)]
+            calls: crate::sync::AtomicU64::new(0),
         }
     }
 
     /// Appends; gives the value back when the ring is full.
     #[inline]
     pub fn push(&self, value: V) -> Result<(), V> {
+        #[cfg(loom)]
+        crate::sync::guess(&self.calls);
         #[cfg(not(loom))]
         return self.queue.push(value);
         #[cfg(loom)]
@@ -38,6 +47,8 @@ impl<V> Ring<V> {
     /// Takes the oldest.
     #[inline]
     pub fn pop(&self) -> Option<V> {
+        #[cfg(loom)]
+        crate::sync::guess(&self.calls);
         #[cfg(not(loom))]
         return self.queue.pop();
         #[cfg(loom)]
@@ -47,6 +58,8 @@ impl<V> Ring<V> {
     /// Whether nothing is queued at this moment.
     #[inline]
     pub fn is_empty(&self) -> bool {
+        #[cfg(loom)]
+        crate::sync::guess(&self.calls);
         self.queue.is_empty()
     }
 
@@ -73,6 +86,8 @@ pub struct Inbox<V> {
     queue: crossbeam_queue::SegQueue<V>,
     #[cfg(loom)]
     queue: concurrent_queue::ConcurrentQueue<V>,
+    #[cfg(loom)]
+    calls: crate::sync::AtomicU64,
 }
 
 impl<V> Inbox<V> {
@@ -85,12 +100,16 @@ impl<V> Inbox<V> {
             // blocks of 31, which only adds steps.
             #[cfg(loom)]
             queue: concurrent_queue::ConcurrentQueue::bounded(8),
+            #[cfg(loom)]
+            calls: crate::sync::AtomicU64::new(0),
         }
     }
 
     /// Appends.
     #[inline]
     pub fn push(&self, value: V) {
+        #[cfg(loom)]
+        crate::sync::guess(&self.calls);
         #[cfg(not(loom))]
         self.queue.push(value);
         #[cfg(loom)]
@@ -100,6 +119,8 @@ impl<V> Inbox<V> {
     /// Takes the oldest.
     #[inline]
     pub fn pop(&self) -> Option<V> {
+        #[cfg(loom)]
+        crate::sync::guess(&self.calls);
         #[cfg(not(loom))]
         return self.queue.pop();
         #[cfg(loom)]
@@ -109,6 +130,8 @@ impl<V> Inbox<V> {
     /// Whether nothing is queued at this moment.
     #[inline]
     pub fn is_empty(&self) -> bool {
+        #[cfg(loom)]
+        crate::sync::guess(&self.calls);
         self.queue.is_empty()
     }
 }

@@ -165,7 +165,8 @@ impl<T> Slot<T> {
         self.cell.with_mut(|cell| {
             // SAFETY: INV-1: `give_back` filled the cell before its Release CAS, the caller won
             // the slot after it, and nobody reads the cell again before the next `give_back`.
-            unsafe { (*cell).assume_init_read() }
+            // `MaybeUninit<T>` is laid out as `T`.
+            unsafe { cell.cast::<T>().read() }
         })
     }
 

@@ -16,6 +16,7 @@ pub enum State {
     Closing = 4,
 }
 
+#[cfg(test)]
 impl State {
     /// Every state, in the order of its number.
     pub const ALL: [Self; 5] =
@@ -45,6 +46,7 @@ pub enum Event {
     Vacate,
 }
 
+#[cfg(test)]
 impl Event {
     /// Every event.
     pub const ALL: [Self; 9] = [

@@ -52,7 +52,8 @@ impl<V> Waiter<V> {
         self.in_line
     }
 
-    /// Hands the outcome over and wakes the caller.
+    /// Hands the outcome over. [`Self::wake`] follows, once the counts are settled, so that the
+    /// caller does not run into its own waiting.
     ///
     /// # Errors
     /// Gives the outcome back when the caller has left. Of `fill` and `cancel` exactly one wins:
@@ -66,16 +67,18 @@ impl<V> Waiter<V> {
         // Release: publishes the outcome; pairs with the Acquire in `poll` and `cancel`.
         // Acquire on failure is not needed: the letter box is still ours.
         match self.state.compare_exchange(WAITING, FILLED, Ordering::AcqRel, Ordering::Relaxed) {
-            Ok(_) => {
-                self.waker.wake();
-                Ok(())
-            }
+            Ok(_) => Ok(()),
             Err(_) => match self.outcome.pop() {
                 Some(outcome) => Err(outcome),
                 // Only the filler and, after FILLED, the caller pop.
                 None => unreachable!("a cancelled caller leaves the letter box alone"),
             },
         }
+    }
+
+    /// Wakes the caller to its outcome.
+    pub fn wake(&self) {
+        self.waker.wake();
     }
 
     /// The outcome once it is there. Not to be polled again after that.

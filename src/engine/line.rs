@@ -1,0 +1,147 @@
+//! Waiting in line, and how a connection gets to the one that waits longest.
+
+use super::{
+    Cancelled, CloseReason, Engine, Group, GroupWaiter, Lease, Outcome, Refused, Seat, ShardId,
+};
+use crate::{
+    clock::Tick,
+    sync::{Arc, Ordering, fence},
+};
+
+impl<T, E, K> Engine<T, E, K> {
+    /// Waits in line, and sees to it that a connection is under way: an idle one within reach
+    /// (as for [`Self::checkout`]), or a dial, or, where no dial may start, an idle one anywhere.
+    ///
+    /// # Errors
+    /// When the group is closed or `max_waiters` callers wait already.
+    pub fn wait(
+        &self,
+        seat: &Arc<Seat<T, E, K>>,
+        steal_min: u32,
+        now: Tick,
+    ) -> Result<Arc<GroupWaiter<T, E, K>>, Refused> {
+        let group = &*seat.group;
+        let limit = group.limits.max_waiters;
+        if group.waiters.is_clogged(limit.saturating_mul(4).max(64)) {
+            return Err(Refused::Full);
+        }
+        group.demand.register(limit)?;
+        let waiter = group.waiters.enter();
+        // SeqCst: pairs with the fences in `give_back`, `dial_if_needed` and `close`, INV-5. What
+        // came to rest, came free or closed before it, we see below; what comes after sees us.
+        fence(Ordering::SeqCst);
+        self.settle(group, seat.shard, steal_min, now);
+        self.dial_if_needed(seat, now);
+        Ok(waiter)
+    }
+
+    /// A waiting caller leaves. What had been handed to it goes back (INV-7).
+    pub fn cancel(&self, waiter: &GroupWaiter<T, E, K>, group: &Group<T, E, K>, now: Tick) {
+        match waiter.cancel() {
+            Cancelled::InTime if waiter.is_in_line() => {
+                group.waiters.note_cancelled();
+                group.demand.left();
+            }
+            Cancelled::InTime => {}
+            Cancelled::TooLate(Some(Outcome::Ready(lease))) => self.give_back(lease, now),
+            Cancelled::TooLate(_) => {}
+        }
+    }
+
+    /// Leaves no idle connection and waiter together, and neither behind in a closed group.
+    ///
+    /// Ends without spinning: a caller that is counted but not yet in line looks for itself
+    /// after it has lined up.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn settle(&self, group: &Group<T, E, K>, first: ShardId, steal_min: u32, now: Tick) {
+        while !group.waiters.is_empty() && !group.demand.wanted().closed {
+            let Some(lease) = self.take_within(group, first, steal_min) else {
+                break;
+            };
+            if self.is_dead(&lease) {
+                self.discard(lease, CloseReason::PeerClosed);
+            } else if let Err(lease) = self.hand_off(lease, Served::ByReturn) {
+                let seat = Arc::clone(&lease.tenant.seat);
+                self.rest(lease, &seat, now);
+                // SeqCst: as in `give_back`; who lined up before it is seen by the next turn.
+                fence(Ordering::SeqCst);
+            }
+        }
+        if group.demand.wanted().closed {
+            while let Some(lease) = self.take_within(group, first, ANYWHERE) {
+                self.discard(lease, CloseReason::PoolClosed);
+            }
+            while let Some(waiter) = group.waiters.next() {
+                match waiter.fill(Outcome::Closed) {
+                    Ok(()) => {
+                        group.demand.left();
+                        waiter.wake();
+                    }
+                    Err(_) => group.waiters.forget_one(),
+                }
+            }
+        }
+    }
+
+    /// Gives a connection to the caller that waits longest.
+    ///
+    /// # Errors
+    /// Gives it back when nobody waits.
+    pub(super) fn hand_off(
+        &self,
+        mut lease: Lease<T, E, K>,
+        how: Served,
+    ) -> Result<(), Lease<T, E, K>> {
+        let seat = Arc::clone(&lease.tenant.seat);
+        let group = &*seat.group;
+        while let Some(waiter) = group.waiters.next() {
+            match waiter.fill(Outcome::Ready(lease)) {
+                Ok(()) => {
+                    match how {
+                        Served::ByDial => group.demand.served_by_dial(),
+                        Served::ByReturn => {
+                            group.demand.left();
+                            group.lane(seat.shard).counters.reused();
+                        }
+                    }
+                    waiter.wake();
+                    return Ok(());
+                }
+                Err(Outcome::Ready(back)) => {
+                    group.waiters.forget_one();
+                    lease = back;
+                }
+                Err(_) => unreachable!("a waiter gives back what it was filled with"),
+            }
+        }
+        Err(lease)
+    }
+
+    /// A dial ended without a connection: tells one waiter.
+    pub(super) fn fail_one(&self, group: &Group<T, E, K>, mut outcome: Outcome<T, E, K>) {
+        while let Some(waiter) = group.waiters.next() {
+            match waiter.fill(outcome) {
+                Ok(()) => {
+                    group.demand.served_by_dial();
+                    return waiter.wake();
+                }
+                Err(back) => {
+                    group.waiters.forget_one();
+                    outcome = back;
+                }
+            }
+        }
+        group.demand.dial_over();
+    }
+}
+
+/// The stealing threshold of those that may take from any lane.
+pub(super) const ANYWHERE: u32 = 1;
+
+/// Which count a hand-off settles.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Served {
+    ByDial,
+    ByReturn,
+}
