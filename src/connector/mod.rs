@@ -1,0 +1,91 @@
+//! What is pooled: a connector turns a dialled socket into it.
+
+#[cfg(feature = "http1")]
+mod http1;
+mod raw;
+mod tcp;
+#[cfg(all(target_os = "linux", feature = "tokio-uring"))]
+mod tokio_uring;
+
+#[cfg(feature = "http1")]
+pub use http1::{Http1, Http1Connector};
+pub use raw::{Raw, RawConnector};
+pub use tcp::{Tcp, TcpConnector};
+#[cfg(all(target_os = "linux", feature = "tokio-uring"))]
+pub use tokio_uring::{TokioUring, TokioUringConnector};
+
+use crate::{BoxError, Endpoint, Socket};
+
+/// Makes what a pool holds out of a freshly dialled socket: the socket itself, a registered
+/// stream, the sender of an HTTP connection.
+///
+/// ```
+/// use corepool::{BoxError, Connection, Connector, Endpoint, Socket};
+///
+/// /// Greets the peer before the connection is pooled.
+/// #[derive(Debug)]
+/// struct Greeting;
+///
+/// #[derive(Debug)]
+/// struct Greeted(tokio::net::TcpStream);
+///
+/// impl Connection for Greeted {}
+///
+/// impl Connector for Greeting {
+///     type Connection = Greeted;
+///
+///     async fn connect(&self, socket: Socket, _: &Endpoint) -> Result<Greeted, BoxError> {
+///         use tokio::io::AsyncWriteExt;
+///         let mut stream = socket.into_tokio()?;
+///         stream.write_all(b"HELLO\r\n").await?;
+///         Ok(Greeted(stream))
+///     }
+/// }
+/// ```
+pub trait Connector: Send + Sync + 'static {
+    /// What is pooled.
+    type Connection: Connection;
+
+    /// Whether a connection may be used only on the thread of the shard that dialled it. Then
+    /// there is no stealing, `max_live` and `max_idle` hold for each shard, and a checkout from
+    /// any other thread fails.
+    const SHARD_LOCAL: bool = false;
+
+    /// Makes a socket ready for use. Runs on the shard's thread, inside its runtime, and counts
+    /// towards the connect timeout.
+    ///
+    /// # Errors
+    /// What goes wrong reaches one waiting caller as the source of a [`crate::DialError`].
+    ///
+    /// # Cancel safety
+    /// The future is dropped at the connect timeout; what it holds must close itself on drop.
+    fn connect(
+        &self,
+        socket: Socket,
+        endpoint: &Endpoint,
+    ) -> impl Future<Output = Result<Self::Connection, BoxError>>;
+}
+
+/// What the pool asks of a connection.
+pub trait Connection: Send + 'static {
+    /// Whether it can serve another exchange. Asked when it is released and again before it is
+    /// handed out, on the caller's thread; must not block and should make no system call.
+    fn is_usable(&mut self) -> bool {
+        true
+    }
+
+    /// Whether dropping its guard after I/O gives it back as `release()` does. Only for
+    /// protocols that cannot leave half a message behind.
+    fn is_clean_on_drop(&self) -> bool {
+        false
+    }
+
+    /// Gives the socket up to be closed by the shard's driver, in one batch with others. `None`
+    /// when dropping the connection closes it.
+    fn into_socket(self) -> Option<Socket>
+    where
+        Self: Sized,
+    {
+        None
+    }
+}

@@ -1,0 +1,242 @@
+//! What can go wrong, one small enum for each operation.
+
+use core::{fmt, time::Duration};
+use std::{error::Error, io, sync::Arc};
+
+use crate::Endpoint;
+
+/// The cause that a connector gives for a failure.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
+/// Why a checkout gave no connection.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckoutError {
+    /// The dial for this checkout failed. Usually the origin's doing.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// No connection came free and no dial succeeded in time. The limit is too low for the load,
+    /// or the origin holds on to its connections.
+    #[error(
+        "{endpoint}: no connection within {} ms ({live} of {max_live} connections live, {waiting} callers waiting)",
+        after.as_millis()
+    )]
+    Timeout {
+        /// Of which group.
+        endpoint: Endpoint,
+        /// The acquire timeout.
+        after: Duration,
+        /// Connections of the group at that moment.
+        live: u32,
+        /// How many it may have.
+        max_live: u32,
+        /// Callers that still wait.
+        waiting: u32,
+    },
+    /// As many callers wait already as may: the load is far above what the limit serves.
+    #[error("{endpoint}: {max_waiters} callers wait for a connection already")]
+    WaitersFull {
+        /// Of which group.
+        endpoint: Endpoint,
+        /// How many may wait.
+        max_waiters: u32,
+    },
+    /// The shard's table of slots is full: `slots_per_shard` is too low for the limits.
+    #[error("{endpoint}: all {slots} slots of the shard are in use")]
+    Exhausted {
+        /// Of which group.
+        endpoint: Endpoint,
+        /// Slots that the shard has.
+        slots: usize,
+    },
+    /// The pool was closed.
+    #[error("{endpoint}: the pool is closed")]
+    Closed {
+        /// Of which group.
+        endpoint: Endpoint,
+    },
+    /// The connector's connections stay on their shard, and the caller runs on none.
+    #[error(
+        "{endpoint}: connections of this pool are bound to their shard's thread; check out there"
+    )]
+    OffShard {
+        /// Of which group.
+        endpoint: Endpoint,
+    },
+}
+
+impl CheckoutError {
+    /// Which endpoint it was about.
+    pub fn endpoint(&self) -> &Endpoint {
+        match self {
+            Self::Dial(error) => error.endpoint(),
+            Self::Timeout { endpoint, .. }
+            | Self::WaitersFull { endpoint, .. }
+            | Self::Exhausted { endpoint, .. }
+            | Self::Closed { endpoint }
+            | Self::OffShard { endpoint } => endpoint,
+        }
+    }
+}
+
+/// A dial that failed: which endpoint, and the cause.
+#[derive(Clone)]
+pub struct DialError(Arc<Failure>);
+
+struct Failure {
+    endpoint: Endpoint,
+    kind: DialErrorKind,
+    source: Option<BoxError>,
+    detail: String,
+}
+
+/// What kind of failure a dial met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DialErrorKind {
+    /// Nobody listens there (`ECONNREFUSED`).
+    Refused,
+    /// No route (`EHOSTUNREACH`, `ENETUNREACH`), or the address is not reachable from here.
+    Unreachable,
+    /// Not connected, or not ready for use, within the connect timeout.
+    TimedOut,
+    /// The host name has no address.
+    Resolve,
+    /// The process or the system is out of descriptors (`EMFILE`, `ENFILE`), or of memory for one.
+    Descriptors,
+    /// No local port is free (`EADDRNOTAVAIL`).
+    Ports,
+    /// The peer went before the connection was ready for use.
+    PeerClosed,
+    /// The connector refused the connection: its handshake failed.
+    Connector,
+    /// The shard's driver failed, or the shard is shutting down.
+    Backend,
+    /// Anything else; see the source.
+    Other,
+}
+
+impl DialError {
+    pub(crate) fn new(endpoint: Endpoint, kind: DialErrorKind, source: BoxError) -> Self {
+        let detail = source.to_string();
+        Self(Arc::new(Failure { endpoint, kind, source: Some(source), detail }))
+    }
+
+    pub(crate) fn plain(endpoint: Endpoint, kind: DialErrorKind, detail: String) -> Self {
+        Self(Arc::new(Failure { endpoint, kind, source: None, detail }))
+    }
+
+    pub(crate) fn timed_out(endpoint: Endpoint, after: Duration) -> Self {
+        let detail = format!("not connected within {} ms", after.as_millis());
+        Self::plain(endpoint, DialErrorKind::TimedOut, detail)
+    }
+
+    pub(crate) fn io(endpoint: Endpoint, error: io::Error) -> Self {
+        use io::ErrorKind as Io;
+        let kind = match error.kind() {
+            Io::ConnectionRefused => DialErrorKind::Refused,
+            Io::HostUnreachable | Io::NetworkUnreachable => DialErrorKind::Unreachable,
+            Io::TimedOut => DialErrorKind::TimedOut,
+            Io::AddrNotAvailable => DialErrorKind::Ports,
+            Io::ConnectionReset | Io::ConnectionAborted | Io::BrokenPipe | Io::NotConnected => {
+                DialErrorKind::PeerClosed
+            }
+            _ if is_out_of_descriptors(&error) => DialErrorKind::Descriptors,
+            _ => DialErrorKind::Other,
+        };
+        Self::new(endpoint, kind, error.into())
+    }
+
+    /// Which endpoint was dialled.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.0.endpoint
+    }
+
+    /// What kind of failure it was.
+    pub fn kind(&self) -> DialErrorKind {
+        self.0.kind
+    }
+}
+
+/// `EMFILE`, `ENFILE`, `ENOBUFS` and `ENOMEM`, by their numbers on the unix systems.
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    match error.kind() {
+        io::ErrorKind::OutOfMemory => true,
+        #[cfg(target_os = "linux")]
+        _ => {
+            use nix::libc::{EMFILE, ENFILE, ENOBUFS};
+            matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOBUFS))
+        }
+        #[cfg(not(target_os = "linux"))]
+        _ => false,
+    }
+}
+
+impl fmt::Display for DialError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Failure { endpoint, kind, detail, .. } = &*self.0;
+        let what = match kind {
+            DialErrorKind::Refused => "refused",
+            DialErrorKind::Unreachable => "unreachable",
+            DialErrorKind::TimedOut => "timed out",
+            DialErrorKind::Resolve => "cannot be resolved",
+            DialErrorKind::Descriptors => "no descriptor left",
+            DialErrorKind::Ports => "no local port left",
+            DialErrorKind::PeerClosed => "the peer closed",
+            DialErrorKind::Connector => "handshake failed",
+            DialErrorKind::Backend => "driver failed",
+            DialErrorKind::Other => "failed",
+        };
+        write!(f, "dial of {endpoint}: {what}: {detail}")
+    }
+}
+
+impl fmt::Debug for DialError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DialError")
+            .field("endpoint", &self.0.endpoint)
+            .field("kind", &self.0.kind)
+            .field("detail", &self.0.detail)
+            .finish()
+    }
+}
+
+impl Error for DialError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source.as_ref().map(|source| &**source as &(dyn Error + 'static))
+    }
+}
+
+/// Why a pool could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// A setting is out of its range.
+    #[error("{setting} is {value}, but must be {allowed}")]
+    Setting {
+        /// Which setting.
+        setting: &'static str,
+        /// What it was.
+        value: String,
+        /// What it may be.
+        allowed: &'static str,
+    },
+    /// A shard has no driver: the backend asked for cannot be had, or none can.
+    #[error("shard {shard}: backend {backend}: {source}")]
+    Backend {
+        /// Which shard.
+        shard: usize,
+        /// What was asked for.
+        backend: crate::Backend,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A shard's thread or runtime could not be started.
+    #[error("shard {shard}: its thread cannot be started: {source}")]
+    Thread {
+        /// Which shard.
+        shard: usize,
+        /// Why not.
+        source: io::Error,
+    },
+}

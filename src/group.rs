@@ -1,0 +1,364 @@
+//! A group handle: checkouts from one endpoint.
+
+use core::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+};
+use std::sync::Arc;
+
+use tokio::time::{Instant, timeout_at};
+
+use crate::{
+    CheckoutError, CloseReason, Connection, Connector, Endpoint, GroupStats, Pool, Pooled, clock,
+    engine::{NoDial, Outcome, Refused, ShardId},
+    pool::{Inner, PoolLease, PoolSeat, PoolWaiter, Seats},
+    shard,
+};
+
+/// A handle to the connections of one endpoint. Cheap to clone; keep it where the checkouts are.
+pub struct Group<C: Connector> {
+    pool: Pool<C>,
+    seats: Arc<Seats<C>>,
+}
+
+/// What a warm-up achieved.
+#[derive(Debug)]
+#[must_use = "a warm-up may have failed"]
+#[non_exhaustive]
+pub struct WarmUp {
+    /// Connections that are ready.
+    pub ready: usize,
+    /// Why the others are not.
+    pub failures: Vec<CheckoutError>,
+}
+
+impl<C: Connector> Group<C> {
+    pub(crate) fn new(pool: Pool<C>, seats: Arc<Seats<C>>) -> Self {
+        Self { pool, seats }
+    }
+
+    /// Which endpoint.
+    pub fn endpoint(&self) -> &Endpoint {
+        self.seats.endpoint()
+    }
+
+    /// A connection: an idle one, or the first that comes back or is dialled.
+    ///
+    /// On a shard's thread the shard's own connections come first. On any other thread each
+    /// thread keeps to one shard; the connection's readiness is then reported by that shard.
+    ///
+    /// # Errors
+    /// [`CheckoutError`] says which endpoint and why. A failed dial fails one caller.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing: a dial under way goes on and is pooled, a connection
+    /// that was just handed over goes to the next in line or to rest.
+    ///
+    /// # Panics
+    /// When it has to wait outside a tokio runtime with time enabled.
+    pub async fn checkout(&self) -> Result<Pooled<C>, CheckoutError> {
+        let at = self.at()?;
+        match self.take_idle(at) {
+            Some(lease) => Ok(Pooled::new(lease)),
+            None => self.wait(at).await,
+        }
+    }
+
+    /// An idle connection, if there is one within reach and nobody waits for it. Never dials.
+    #[inline]
+    pub fn try_checkout(&self) -> Option<Pooled<C>> {
+        self.take_idle(self.at().ok()?).map(Pooled::new)
+    }
+
+    /// A connection that nobody has used: for the one retry after a reused connection turned out
+    /// stale. Where `max_live` is reached, an idle connection makes room for it.
+    ///
+    /// # Errors
+    /// As for [`Self::checkout`].
+    ///
+    /// # Cancel safety
+    /// As for [`Self::checkout`].
+    ///
+    /// # Panics
+    /// As for [`Self::checkout`].
+    pub async fn checkout_fresh(&self) -> Result<Pooled<C>, CheckoutError> {
+        let at = self.at()?;
+        let (inner, seat) = (self.inner(), self.seats.on(at));
+        let deadline = self.deadline();
+        let waiter = match inner.engine.dial_fresh(seat) {
+            Err(NoDial::NoPermit) => {
+                let pooled = match self.take_idle(at) {
+                    Some(lease) => Pooled::new(lease),
+                    None => self.wait(at).await?,
+                };
+                if !pooled.is_reused() {
+                    return Ok(pooled);
+                }
+                inner.engine.redial(pooled.into_lease())
+            }
+            other => other,
+        };
+        let waiter = waiter.map_err(|refused| match refused {
+            NoDial::Exhausted => self.exhausted(),
+            NoDial::Closed | NoDial::NoPermit => self.closed(),
+        })?;
+        let lease = self.outcome(at, waiter, deadline).await?;
+        Ok(Pooled::new(lease))
+    }
+
+    /// Has `count` connections ready, dialling what is missing, spread over the shards. At most
+    /// as many as may rest (`max_idle`); returns when each has succeeded or failed.
+    ///
+    /// # Cancel safety
+    /// Dials under way go on and are pooled.
+    ///
+    /// # Panics
+    /// As for [`Self::checkout`].
+    pub async fn warm_up(&self, count: usize) -> WarmUp {
+        let inner = self.inner();
+        let shards = inner.shard_count();
+        let limits = inner.config.limits();
+        let scope = if C::SHARD_LOCAL { shards } else { 1 };
+        let count = count.min(limits.max_idle as usize * scope);
+        let deadline = self.deadline();
+        let mut report = WarmUp { ready: 0, failures: Vec::new() };
+        let mut leases = Held { inner, leases: Vec::with_capacity(count) };
+        let at_once = (limits.max_waiters as usize).clamp(1, WARM_UP_AT_ONCE);
+        let mut next = 0;
+        while next < count {
+            let batch = next..count.min(next + at_once);
+            next = batch.end;
+            // All are in line before the first is awaited, so that they are dialled as one batch.
+            let lined_up: Vec<_> = batch
+                .map(|n| {
+                    let at = ShardId((n % shards) as u16);
+                    (at, self.line_up(at))
+                })
+                .collect();
+            for (at, waiter) in lined_up {
+                let outcome = match waiter {
+                    Ok(in_line) => in_line.outcome(self, at, deadline).await,
+                    Err(error) => Err(error),
+                };
+                match outcome {
+                    Ok(lease) => leases.leases.push(lease),
+                    Err(error) => report.failures.push(error),
+                }
+            }
+        }
+        report.ready = leases.leases.len();
+        report
+    }
+
+    /// The group's counters.
+    pub fn stats(&self) -> GroupStats {
+        self.inner().group_stats(&self.seats)
+    }
+
+    /// The pool that this is a group of.
+    pub fn pool(&self) -> &Pool<C> {
+        &self.pool
+    }
+
+    #[inline]
+    fn inner(&self) -> &Inner<C> {
+        self.pool.inner()
+    }
+
+    /// Which shard serves this thread.
+    #[inline]
+    fn at(&self) -> Result<ShardId, CheckoutError> {
+        let inner = self.inner();
+        match shard::current(inner.engine_id()) {
+            Some(shard) => Ok(shard),
+            None if C::SHARD_LOCAL => {
+                Err(CheckoutError::OffShard { endpoint: self.endpoint().clone() })
+            }
+            None => Ok(shard::of_thread(inner.shard_count())),
+        }
+    }
+
+    /// The stealing threshold for a caller: threads that are no shard's have no lane of their
+    /// own to keep warm.
+    #[inline]
+    fn reach(&self) -> u32 {
+        let inner = self.inner();
+        if shard::current(inner.engine_id()).is_some() { inner.steal_threshold } else { 1 }
+    }
+
+    #[inline]
+    fn take_idle(&self, at: ShardId) -> Option<PoolLease<C>> {
+        let inner = self.inner();
+        loop {
+            let lease = inner.engine.checkout(self.seats.on(at).group(), at, self.reach())?;
+            if let Some(lease) = inner.if_usable(lease) {
+                return Some(lease);
+            }
+        }
+    }
+
+    #[cold]
+    async fn wait(&self, at: ShardId) -> Result<Pooled<C>, CheckoutError> {
+        let deadline = self.deadline();
+        loop {
+            let in_line = self.line_up(at)?;
+            let lease = in_line.outcome(self, at, deadline).await?;
+            // It may have died, or have been found unusable, on its way to us.
+            if let Some(lease) = self.inner().if_usable(lease) {
+                return Ok(Pooled::new(lease));
+            }
+        }
+    }
+
+    fn line_up(&self, at: ShardId) -> Result<InLine<'_, C>, CheckoutError> {
+        let inner = self.inner();
+        let seat = self.seats.on(at);
+        match inner.engine.wait(seat, self.reach(), inner.clock(at).now()) {
+            Ok(waiter) => Ok(InLine { inner, seat, waiter: Some(waiter) }),
+            Err(Refused::Closed) => Err(self.closed()),
+            Err(Refused::Full) => Err(CheckoutError::WaitersFull {
+                endpoint: self.endpoint().clone(),
+                max_waiters: inner.config.max_waiters,
+            }),
+        }
+    }
+
+    async fn outcome(
+        &self,
+        at: ShardId,
+        waiter: PoolWaiter<C>,
+        deadline: Instant,
+    ) -> Result<PoolLease<C>, CheckoutError> {
+        let in_line = InLine { inner: self.inner(), seat: self.seats.on(at), waiter: Some(waiter) };
+        in_line.outcome(self, at, deadline).await
+    }
+
+    fn deadline(&self) -> Instant {
+        clock::now() + self.inner().config.acquire_timeout
+    }
+
+    fn closed(&self) -> CheckoutError {
+        CheckoutError::Closed { endpoint: self.endpoint().clone() }
+    }
+
+    fn exhausted(&self) -> CheckoutError {
+        CheckoutError::Exhausted {
+            endpoint: self.endpoint().clone(),
+            slots: self.inner().config.slots_per_shard,
+        }
+    }
+
+    fn timed_out(&self, at: ShardId) -> CheckoutError {
+        let inner = self.inner();
+        let counts = inner.engine.counts(self.seats.on(at).group());
+        CheckoutError::Timeout {
+            endpoint: self.endpoint().clone(),
+            after: inner.config.acquire_timeout,
+            live: counts.live,
+            max_live: inner.config.max_live,
+            waiting: counts.waiting,
+        }
+    }
+}
+
+impl<C: Connector> Inner<C> {
+    /// The lease, if its connection can serve; otherwise the connection is ended.
+    #[inline]
+    pub(crate) fn if_usable(&self, mut lease: PoolLease<C>) -> Option<PoolLease<C>> {
+        if lease.tenant.conn.is_usable() && !self.engine.is_dead(&lease) {
+            return Some(lease);
+        }
+        self.discard_unusable(lease);
+        None
+    }
+
+    #[cold]
+    fn discard_unusable(&self, lease: PoolLease<C>) {
+        let dead = self.engine.is_dead(&lease);
+        let reason = if dead { CloseReason::PeerClosed } else { CloseReason::Unusable };
+        self.engine.discard(lease, reason);
+    }
+
+    /// Tells this pool from others in the same process.
+    #[inline]
+    pub(crate) fn engine_id(&self) -> usize {
+        core::ptr::from_ref(self).addr()
+    }
+}
+
+/// A place in line. Leaving it early puts back what was handed over (INV-7).
+struct InLine<'a, C: Connector> {
+    inner: &'a Inner<C>,
+    seat: &'a PoolSeat<C>,
+    waiter: Option<PoolWaiter<C>>,
+}
+
+impl<C: Connector> InLine<'_, C> {
+    async fn outcome(
+        self,
+        group: &Group<C>,
+        at: ShardId,
+        deadline: Instant,
+    ) -> Result<PoolLease<C>, CheckoutError> {
+        match timeout_at(deadline, self).await {
+            Err(_) => Err(group.timed_out(at)),
+            Ok(Outcome::Ready(lease)) => Ok(lease),
+            Ok(Outcome::Failed(error)) => Err(error.into()),
+            Ok(Outcome::Exhausted) => Err(group.exhausted()),
+            Ok(Outcome::Closed) => Err(group.closed()),
+        }
+    }
+}
+
+impl<C: Connector> Future for InLine<'_, C> {
+    type Output = Outcome<C::Connection, crate::DialError, crate::pool::Key<C>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(waiter) = &self.waiter else {
+            return Poll::Pending;
+        };
+        let outcome = core::task::ready!(waiter.poll(cx));
+        self.waiter = None;
+        Poll::Ready(outcome)
+    }
+}
+
+impl<C: Connector> Drop for InLine<'_, C> {
+    fn drop(&mut self) {
+        if let Some(waiter) = self.waiter.take() {
+            let now = self.inner.clock(self.seat.shard()).now();
+            self.inner.engine.cancel(&waiter, self.seat.group(), now);
+        }
+    }
+}
+
+/// Leases of a warm-up, held until all are there. Dropping gives them back.
+struct Held<'a, C: Connector> {
+    inner: &'a Inner<C>,
+    leases: Vec<PoolLease<C>>,
+}
+
+impl<C: Connector> Drop for Held<'_, C> {
+    fn drop(&mut self) {
+        for lease in self.leases.drain(..) {
+            let now = self.inner.clock(lease.shard()).now();
+            self.inner.engine.give_back(lease, now);
+        }
+    }
+}
+
+/// Dials that a warm-up has under way at once.
+const WARM_UP_AT_ONCE: usize = 64;
+
+impl<C: Connector> Clone for Group<C> {
+    fn clone(&self) -> Self {
+        Self { pool: self.pool.clone(), seats: Arc::clone(&self.seats) }
+    }
+}
+
+impl<C: Connector> fmt::Debug for Group<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Group").field(self.endpoint()).finish()
+    }
+}
