@@ -1,4 +1,65 @@
-//! corepool
+//! A lock-free, sharded connection pool core on io_uring, for embedding in high-throughput Linux
+//! proxies.
+//!
+//! One shard per core pins a thread and keeps the idle upstream sockets of that core in lock-free
+//! queues; connects and closes are batched through io_uring; the checkout/return protocol is
+//! model-checked with loom. Where io_uring is missing (another OS, a container that denies it) the
+//! same pool runs on tokio's own reactor.
+//!
+//! ```
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! # let origin = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+//! # let address = origin.local_addr()?;
+//! # tokio::spawn(async move {
+//! #     let (mut stream, _) = origin.accept().await.unwrap();
+//! #     let (mut from, mut to) = stream.split();
+//! #     let _ = tokio::io::copy(&mut from, &mut to).await;
+//! # });
+//! use corepool::{Pool, TcpConnector};
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//!
+//! let pool = Pool::builder(TcpConnector).max_live(64).build()?;
+//! let group = pool.group(address); // an endpoint's connections: keep the handle
+//!
+//! let mut conn = group.checkout().await?; // idle, returned or dialled, whichever comes first
+//! conn.write_all(b"ping").await?;
+//! conn.read_exact(&mut [0; 4]).await?;
+//! conn.release(); // the exchange is complete; a mere drop would close it now
+//!
+//! assert!(group.checkout().await?.is_reused());
+//! pool.close().await;
+//! # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+//! ```
+//!
+//! # How it works
+//! A [`Pool`] has shards and, for each [`Endpoint`], a [`Group`]. A checkout takes an idle
+//! connection of its own shard with one compare-and-swap, a sibling's when the group has enough,
+//! or lines up for whatever comes first, a return or a dial. The guard, [`Pooled`], says how the
+//! exchange ended: [`release`](Pooled::release) or [`discard`](Pooled::discard). A
+//! [`Connector`] makes what is pooled out of a dialled socket. [`design`] has the figures, the
+//! races and the reasons.
+//!
+//! Three shapes of use, each with an example: tasks on the shards (`examples/thread_per_core.rs`,
+//! `examples/proxy`), any multi-threaded runtime (`examples/multi_thread.rs`), tokio-uring
+//! (`examples/tokio_uring.rs`).
+//!
+//! # What it does not do (yet)
+//! It does not break circuits, back off, limit lifetimes, refresh DNS, speak TLS or share HTTP/2
+//! connections. It pools TCP, not unix sockets. It does not retry: it tells what a retry needs to
+//! know ([`Pooled::is_reused`], [`Group::checkout_fresh`]).
+//!
+//! # Features
+//! All off by default; each only adds. `http1`: [`Http1Connector`] pools hyper's HTTP/1 senders.
+//! `tokio-uring`: shards may host tokio-uring (Linux). `sim`: a scripted network for tests.
+//!
+//! # Kernel
+//! The io_uring driver wants Linux 5.19 or later for all that it can do, and runs with less from
+//! 5.5 on; everything else runs on tokio's reactor, and so does any system but Linux. There, death
+//! at rest is noticed when a connection is checked out. Pinning honours the process's affinity
+//! mask and CPU quota.
+//!
+//! # MSRV
+//! Rust 1.95, the version that it is tested with.
 #![cfg_attr(loom, allow(dead_code, unreachable_pub))]
 
 #[cfg(not(loom))]
@@ -10,6 +71,8 @@ mod clock;
 mod config;
 #[cfg(not(loom))]
 mod connector;
+#[cfg(not(loom))]
+pub mod design;
 #[cfg(not(loom))]
 mod endpoint;
 mod engine;

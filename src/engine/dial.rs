@@ -1,8 +1,8 @@
 //! Dials: as many as callers wait, within the permits, and what becomes of them.
 
 use super::{
-    CloseReason, Doomed, Duty, Engine, GroupWaiter, Lease, Outcome, Place, Reservation, Seat,
-    Tenant, Waiter,
+    CloseReason, Doomed, Duty, Engine, Generation, GroupWaiter, Lease, Outcome, Place, Reservation,
+    Seat, SlotIndex, Tenant, Waiter,
     line::{ANYWHERE, Served},
 };
 use crate::{
@@ -77,13 +77,20 @@ impl<T, E, K> Engine<T, E, K> {
         if seat.group.demand.wanted().closed {
             return Err(NoDial::Closed);
         }
-        if !seat.group.permits.take() {
+        if !seat.group.permits.is_free() {
             return Err(NoDial::NoPermit);
         }
-        self.dial_alone(seat).ok_or_else(|| {
-            seat.group.permits.put();
-            NoDial::Exhausted
-        })
+        // Slot first: a permit that was out for a moment only could keep a caller in line from
+        // its dial.
+        let slab = &self.shards[seat.shard.get()].slab;
+        let (index, ticket) = slab.reserve().ok_or(NoDial::Exhausted)?;
+        if !seat.group.permits.take() {
+            let abandoned = slab.slot(index).abandon(ticket);
+            debug_assert!(abandoned, "nobody else has the ticket");
+            slab.release(index);
+            return Err(NoDial::NoPermit);
+        }
+        Ok(self.dial_alone(seat, index, ticket))
     }
 
     /// Ends a connection and dials in its stead, for the same caller alone. The permit passes on,
@@ -97,10 +104,11 @@ impl<T, E, K> Engine<T, E, K> {
             self.discard(lease, CloseReason::PoolClosed);
             return Err(NoDial::Closed);
         }
-        let Some(waiter) = self.dial_alone(&seat) else {
+        let Some((index, ticket)) = self.shards[seat.shard.get()].slab.reserve() else {
             self.discard(lease, CloseReason::Replaced);
             return Err(NoDial::Exhausted);
         };
+        let waiter = self.dial_alone(&seat, index, ticket);
         self.slot(seat.shard, lease.index).discard();
         let place = Place {
             seat: Arc::clone(&seat),
@@ -144,21 +152,31 @@ impl<T, E, K> Engine<T, E, K> {
                 }
                 None => {
                     self.settle(group, seat.shard, ANYWHERE, now);
-                    self.fail_one(group, Outcome::Exhausted);
+                    let told = self.fail_one(group, Outcome::Exhausted);
                     group.permits.put();
+                    // SeqCst: as above, of "our permit came back" and "a caller lined up". One that
+                    // is counted but not in line yet looks for itself; we do not spin for it.
+                    fence(Ordering::SeqCst);
+                    if !told && group.waiters.is_empty() {
+                        return;
+                    }
                 }
             }
         }
     }
 
     /// A dial whose outcome goes to nobody but the returned waiter. The permit is the caller's.
-    fn dial_alone(&self, seat: &Arc<Seat<T, E, K>>) -> Option<Arc<GroupWaiter<T, E, K>>> {
-        let (index, ticket) = self.shards[seat.shard.get()].slab.reserve()?;
+    fn dial_alone(
+        &self,
+        seat: &Arc<Seat<T, E, K>>,
+        index: SlotIndex,
+        ticket: Generation,
+    ) -> Arc<GroupWaiter<T, E, K>> {
         let waiter = Arc::new(Waiter::alone());
         let caller = Some(Arc::clone(&waiter));
         let dial = Reservation { seat: Arc::clone(seat), index, ticket, caller };
         self.charge(seat.shard, Duty::Dial(dial));
-        Some(waiter)
+        waiter
     }
 }
 

@@ -22,8 +22,16 @@ impl<T, E, K> Engine<T, E, K> {
     ) -> Result<Arc<GroupWaiter<T, E, K>>, Refused> {
         let group = &*seat.group;
         let limit = group.limits.max_waiters;
-        if group.waiters.is_clogged(limit.saturating_mul(4).max(64)) {
-            return Err(Refused::Full);
+        if group.waiters.is_clogged(may_stand(limit)) {
+            group.waiters.purge();
+            // SeqCst: as below, for the one that was first in line. Who came to serve or to fail
+            // it while the purge held it found nobody, and we may be refused.
+            fence(Ordering::SeqCst);
+            self.settle(group, seat.shard, ANYWHERE, now);
+            self.dial_if_needed(seat, now);
+            if group.waiters.is_clogged(may_stand(limit)) {
+                return Err(Refused::Full);
+            }
         }
         group.demand.register(limit)?;
         let waiter = group.waiters.enter();
@@ -118,13 +126,14 @@ impl<T, E, K> Engine<T, E, K> {
         Err(lease)
     }
 
-    /// A dial ended without a connection: tells one waiter.
-    pub(super) fn fail_one(&self, group: &Group<T, E, K>, mut outcome: Outcome<T, E, K>) {
+    /// A dial ended without a connection: tells one waiter, if there is one.
+    pub(super) fn fail_one(&self, group: &Group<T, E, K>, mut outcome: Outcome<T, E, K>) -> bool {
         while let Some(waiter) = group.waiters.next() {
             match waiter.fill(outcome) {
                 Ok(()) => {
                     group.demand.served_by_dial();
-                    return waiter.wake();
+                    waiter.wake();
+                    return true;
                 }
                 Err(back) => {
                     group.waiters.forget_one();
@@ -133,7 +142,18 @@ impl<T, E, K> Engine<T, E, K> {
             }
         }
         group.demand.dial_over();
+        false
     }
+}
+
+/// How many that left may stand in line where `limit` may wait; few in models and op sequences,
+/// so that they get there.
+const fn may_stand(limit: u32) -> u32 {
+    if cfg!(any(test, loom, fuzzing)) {
+        return limit;
+    }
+    let four_times = limit.saturating_mul(4);
+    if four_times > 64 { four_times } else { 64 }
 }
 
 /// The stealing threshold of those that may take from any lane.

@@ -29,6 +29,11 @@ impl Permits {
             .is_ok()
     }
 
+    /// Whether one is free: a glance, which `take` must confirm.
+    pub fn is_free(&self) -> bool {
+        self.live() < self.limit
+    }
+
     /// Gives one permit back.
     pub fn put(&self) {
         // AcqRel: as in `take`.

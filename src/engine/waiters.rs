@@ -194,35 +194,31 @@ impl<V> Waiters<V> {
         self.queue.is_empty() && self.front.is_empty()
     }
 
-    /// Whether more than `limit` that left still stand in the queue, after an attempt to clear
-    /// them from its head.
+    /// Whether more than `limit` that left still stand in the queue.
     pub fn is_clogged(&self, limit: u32) -> bool {
         // A cancel counts after its CAS and a pop may discount before: the count may pass below
         // zero for a moment, which must not read as four billion.
-        let left = || self.left.load(Ordering::Relaxed) as i32;
-        if i64::from(left()) > i64::from(limit) {
-            self.purge();
-        }
-        i64::from(left()) > i64::from(limit)
+        i64::from(self.left.load(Ordering::Relaxed) as i32) > i64::from(limit)
     }
 
+    /// Clears those that left from the head of the queue.
+    ///
+    /// For a moment the first in line stands nowhere, and who looks takes the queue for empty: the
+    /// caller must look after the queue when this returns.
     #[cold]
-    fn purge(&self) {
+    pub fn purge(&self) {
         // Acquire and Release: one purge at a time, or two of them could meet two live waiters
         // and have one place in front.
         if self.purging.swap(true, Ordering::Acquire) {
             return;
         }
-        while self.front.is_empty() {
-            let Some(waiter) = self.queue.pop() else {
-                break;
-            };
-            if waiter.is_cancelled() {
-                self.forget_one();
-            } else {
+        while let Some(waiter) = self.front.pop().or_else(|| self.queue.pop()) {
+            if !waiter.is_cancelled() {
                 let pushed = self.front.push(waiter);
                 debug_assert!(pushed.is_ok(), "only the purge fills the place in front");
+                break;
             }
+            self.forget_one();
         }
         self.purging.store(false, Ordering::Release);
     }
@@ -231,5 +227,43 @@ impl<V> Waiters<V> {
 impl<V> Default for Waiters<V> {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn leave(waiters: &Waiters<u8>, waiter: &Waiter<u8>) {
+        assert!(matches!(waiter.cancel(), Cancelled::InTime));
+        waiters.note_cancelled();
+    }
+
+    #[test]
+    fn a_purge_gets_past_one_in_front_that_left() {
+        let waiters = Waiters::new();
+        let first = waiters.enter();
+        for _ in 0..3 {
+            leave(&waiters, &waiters.enter());
+        }
+        waiters.purge();
+        assert!(waiters.is_clogged(2), "the first still waits, three behind it left");
+        leave(&waiters, &first);
+        waiters.purge();
+        assert!(!waiters.is_clogged(2), "nobody waits");
+        assert!(waiters.is_empty());
+    }
+
+    #[test]
+    fn a_purge_keeps_the_order() {
+        let waiters = Waiters::new();
+        leave(&waiters, &waiters.enter());
+        leave(&waiters, &waiters.enter());
+        let (first, second) = (waiters.enter(), waiters.enter());
+        waiters.purge();
+        assert!(!waiters.is_clogged(1));
+        assert!(Arc::ptr_eq(&waiters.next().unwrap(), &first));
+        assert!(Arc::ptr_eq(&waiters.next().unwrap(), &second));
+        assert!(waiters.next().is_none());
     }
 }
