@@ -59,6 +59,7 @@ pub(crate) enum Event {
     /// A dial is over.
     Dialed(SlotIndex, io::Result<Socket>),
     /// The watched peer went.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))] // no watch elsewhere
     HungUp(SlotIndex),
     /// The watch is over and the socket, if it was given, is closed.
     Closed(SlotIndex),

@@ -1,15 +1,28 @@
 //! Pools hyper's HTTP/1 senders.
 
-use core::{fmt, marker::PhantomData};
+use core::{
+    fmt,
+    marker::PhantomData,
+    pin::Pin,
+    task::{Context, Poll},
+};
+use std::{io, sync::Arc};
 
 use hyper::{
     body::Body,
     client::conn::http1::{self, SendRequest},
 };
 use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
 
 use super::{Connection, Connector};
-use crate::{BoxError, Endpoint, Pooled, Socket};
+use crate::{
+    BoxError, Endpoint, Pooled, Socket,
+    sync::{AtomicU64, Ordering},
+};
 
 /// Pools [`SendRequest`]s: each connection's task runs on the shard that dialled it.
 pub struct Http1Connector<B> {
@@ -18,7 +31,10 @@ pub struct Http1Connector<B> {
 }
 
 /// A pooled HTTP/1 connection, by its sender.
-pub struct Http1<B>(SendRequest<B>);
+pub struct Http1<B> {
+    sender: SendRequest<B>,
+    received: Arc<AtomicU64>,
+}
 
 impl<B> Http1Connector<B> {
     /// hyper's defaults.
@@ -41,8 +57,9 @@ where
     type Connection = Http1<B>;
 
     async fn connect(&self, socket: Socket, endpoint: &Endpoint) -> Result<Http1<B>, BoxError> {
-        let io = TokioIo::new(socket.into_tokio()?);
-        let (sender, connection) = self.builder.handshake(io).await?;
+        let received = Arc::new(AtomicU64::new(0));
+        let stream = Counted { stream: socket.into_tokio()?, received: Arc::clone(&received) };
+        let (mut sender, connection) = self.builder.handshake(TokioIo::new(stream)).await?;
         let endpoint = endpoint.clone();
         tokio::task::spawn_local(async move {
             if let Err(error) = connection.await {
@@ -50,7 +67,10 @@ where
                 tracing::debug!(%endpoint, %error, "an HTTP/1 connection ended");
             }
         });
-        Ok(Http1(sender))
+        // hyper calls a connection ready once its task has run. A caller on another thread may be
+        // faster than that, and would take the connection for one that cannot be used.
+        sender.ready().await?;
+        Ok(Http1 { sender, received })
     }
 }
 
@@ -61,7 +81,19 @@ where
 {
     /// hyper has read the last response to its end and the connection is open.
     fn is_usable(&mut self) -> bool {
-        self.0.is_ready()
+        self.sender.is_ready()
+    }
+}
+
+impl<B> Http1<B> {
+    /// Bytes that the peer has sent on the connection so far.
+    ///
+    /// hyper does not tell a peer that closed instead of answering from one that broke off within
+    /// the head of its answer. When this count is what it was before the request, there was no
+    /// answer, and an idempotent request may be sent again.
+    pub fn bytes_received(&self) -> u64 {
+        // Relaxed: the error that makes a caller ask comes through a channel, which orders it.
+        self.received.load(Ordering::Relaxed)
     }
 }
 
@@ -89,13 +121,13 @@ impl<B> core::ops::Deref for Http1<B> {
     type Target = SendRequest<B>;
 
     fn deref(&self) -> &SendRequest<B> {
-        &self.0
+        &self.sender
     }
 }
 
 impl<B> core::ops::DerefMut for Http1<B> {
     fn deref_mut(&mut self) -> &mut SendRequest<B> {
-        &mut self.0
+        &mut self.sender
     }
 }
 
@@ -113,6 +145,57 @@ impl<B> fmt::Debug for Http1Connector<B> {
 
 impl<B> fmt::Debug for Http1<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Http1").field(&self.0).finish()
+        f.debug_struct("Http1").field("sender", &self.sender).finish_non_exhaustive()
+    }
+}
+
+/// A stream that counts what is read from it.
+struct Counted {
+    stream: TcpStream,
+    received: Arc<AtomicU64>,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        let count = buf.filled().len() - before;
+        // Relaxed: see `bytes_received`.
+        self.received.fetch_add(count as u64, Ordering::Relaxed);
+        read
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
     }
 }

@@ -146,5 +146,5 @@ impl<T, E, K> Seat<T, E, K> {
     }
 }
 
-const MIN_HINTS: usize = if cfg!(loom) { 2 } else { 16 };
+const MIN_HINTS: usize = if cfg!(any(test, loom, fuzzing)) { 2 } else { 16 };
 const MAX_HINTS: usize = 1 << 16;

@@ -107,6 +107,20 @@ impl<V> Waiter<V> {
         }
     }
 
+    /// What the caller would be handed, without taking it. For a single thread that checks.
+    #[cfg(all(any(test, fuzzing), not(loom)))]
+    pub(super) fn peek<R>(&self, look: impl FnOnce(&V) -> R) -> Option<R> {
+        // Relaxed: one thread.
+        if self.state.load(Ordering::Relaxed) != FILLED {
+            return None;
+        }
+        let outcome = self.outcome.pop()?;
+        let seen = look(&outcome);
+        let pushed = self.outcome.push(outcome);
+        debug_assert!(pushed.is_ok(), "nobody else fills it");
+        Some(seen)
+    }
+
     fn is_cancelled(&self) -> bool {
         // Relaxed: only decides whether a place in the queue is worth keeping.
         self.state.load(Ordering::Relaxed) == CANCELLED
