@@ -79,10 +79,10 @@ impl Shard {
     {
         let (done, outcome) = oneshot::channel();
         let job: Job = Box::new(move || {
-            let task = make();
+            // Made inside the task, so that a panic in the making is the task's own.
             tokio::task::spawn_local(async move {
                 // Nobody may be waiting for it.
-                let _ = done.send(task.await);
+                let _ = done.send(make().await);
             });
         });
         // When the shard is gone the job is dropped, and with it `done`: the future says so.

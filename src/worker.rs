@@ -130,14 +130,16 @@ impl<C: Connector> Worker<C> {
             while let Poll::Ready(Some(done)) = self.tasks.poll_join_next_with_id(cx) {
                 self.on_step(done);
             }
+            while let Some(event) = self.events.pop_front() {
+                self.on_event(event);
+            }
             self.fire_deadlines();
+            // Last, so that what the steps above asked for is submitted before other tasks run:
+            // a connector must not get a socket whose watch is still in the queue.
             match self.driver.turn(cx, &mut self.events) {
                 Ok(Poll::Ready(())) => {}
                 Ok(Poll::Pending) => return self.rest(cx),
                 Err(error) => self.fall_back(&error),
-            }
-            while let Some(event) = self.events.pop_front() {
-                self.on_event(event);
             }
         }
         cx.waker().wake_by_ref();

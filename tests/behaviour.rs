@@ -174,7 +174,7 @@ on_both_drivers! {
         let origin = Echo::start();
         let pool = builder(backend)
             .max_live(1)
-            .acquire_timeout(Duration::from_millis(50))
+            .acquire_timeout(Duration::from_millis(800))
             .build()
             .unwrap();
         let group = pool.group(origin.address);
@@ -182,7 +182,7 @@ on_both_drivers! {
         let error = group.checkout().await.unwrap_err();
         assert!(matches!(error, CheckoutError::Timeout { live: 1, max_live: 1, .. }), "{error:?}");
         let text = error.to_string();
-        assert!(text.contains(&origin.address.to_string()) && text.contains("50 ms"), "{text}");
+        assert!(text.contains(&origin.address.to_string()) && text.contains("800 ms"), "{text}");
         held.release();
         group.checkout().await.unwrap().release();
         close_and_check(pool).await;
@@ -382,6 +382,16 @@ on_both_drivers! {
         }
         let stats = pool.group(origin.address).stats();
         assert_eq!((stats.opened, stats.stolen), (2, 0));
+        close_and_check(pool).await;
+    }
+
+    async fn a_task_that_panics_in_the_making_leaves_its_shard_alone(backend) {
+        let origin = Echo::start();
+        let pool = builder(backend).shards(1).build().unwrap();
+        let shard = &pool.shards()[0];
+        let outcome = shard.spawn_local(|| -> std::future::Ready<()> { panic!("on purpose") });
+        assert!(outcome.await.is_err());
+        pool.group(origin.address).checkout().await.unwrap().release();
         close_and_check(pool).await;
     }
 
