@@ -1,0 +1,72 @@
+//! What one shard's part of the proxy has done, written by its thread and read by `/metrics`.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+
+use hyper::StatusCode;
+
+/// One shard's counters. Aligned, so that no two shards write to one cache line.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct Counters {
+    accepted: AtomicU64,
+    finished: AtomicU64,
+    retries: AtomicU64,
+    responses: [AtomicU64; CLASSES.len()],
+}
+
+/// Keeps the count of open client connections right, also when their task is cut off.
+#[derive(Debug)]
+pub(crate) struct OpenClient(Arc<Counters>);
+
+impl Counters {
+    pub(crate) fn accept(self: &Arc<Self>) -> OpenClient {
+        add(&self.accepted);
+        OpenClient(Arc::clone(self))
+    }
+
+    pub(crate) fn retry(&self) {
+        add(&self.retries);
+    }
+
+    pub(crate) fn answer(&self, status: StatusCode) {
+        let class = usize::from(status.as_u16() / 100).saturating_sub(1);
+        add(&self.responses[class.min(CLASSES.len() - 1)]);
+    }
+
+    pub(crate) fn accepted(&self) -> u64 {
+        read(&self.accepted)
+    }
+
+    pub(crate) fn open(&self) -> u64 {
+        // The two are read one after the other, so that `finished` may be ahead.
+        read(&self.accepted).saturating_sub(read(&self.finished))
+    }
+
+    pub(crate) fn retries(&self) -> u64 {
+        read(&self.retries)
+    }
+
+    /// Responses sent, by class of status.
+    pub(crate) fn responses(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        CLASSES.into_iter().zip(self.responses.iter().map(read))
+    }
+}
+
+impl Drop for OpenClient {
+    fn drop(&mut self) {
+        add(&self.0.finished);
+    }
+}
+
+fn add(count: &AtomicU64) {
+    // Relaxed: a statistic, and only one thread writes it.
+    count.fetch_add(1, Ordering::Relaxed);
+}
+
+fn read(count: &AtomicU64) -> u64 {
+    // Relaxed: a snapshot.
+    count.load(Ordering::Relaxed)
+}
+
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];

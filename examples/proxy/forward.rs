@@ -1,0 +1,183 @@
+//! One request: check out, send, pass the response on; once more if the connection was stale.
+
+use core::{cell::Cell, pin::pin, time::Duration};
+use std::sync::Arc;
+
+use corepool::{CheckoutError, Group, Http1Connector, Pooled};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Body, Incoming},
+    client::conn::TrySendError,
+    header::{CONNECTION, HeaderValue, TRANSFER_ENCODING},
+};
+use tokio::time::{Instant, timeout_at};
+
+use crate::{
+    counters::Counters,
+    download::{Download, Loan},
+    failure::Failure,
+    headers::{self, Client},
+    upload::{Progress, Upload},
+};
+
+/// One shard's way to the origins. Lives on the shard's thread.
+#[derive(Debug)]
+pub(crate) struct Forwarder {
+    groups: Vec<Group<Http1Connector<Upload>>>,
+    next: Cell<usize>,
+    reuse: bool,
+    response_timeout: Duration,
+    counters: Arc<Counters>,
+}
+
+/// An exchange that ended without a response head.
+enum Broken {
+    /// The connection broke. A request that hyper gives back was not begun to be sent.
+    Died { error: hyper::Error, unsent: Option<Box<Request<Upload>>> },
+    /// The origin stayed silent.
+    Silent,
+}
+
+impl Forwarder {
+    /// Goes round the groups, of which there is at least one; `first` is where it starts.
+    pub(crate) fn new(
+        groups: Vec<Group<Http1Connector<Upload>>>,
+        first: usize,
+        reuse: bool,
+        response_timeout: Duration,
+        counters: Arc<Counters>,
+    ) -> Self {
+        Self { groups, next: Cell::new(first), reuse, response_timeout, counters }
+    }
+
+    pub(crate) fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    /// Answers a request, always.
+    pub(crate) async fn answer(
+        &self,
+        request: Request<Incoming>,
+        client: &Client,
+    ) -> Response<Download> {
+        let response = match self.forward(request, client).await {
+            Ok(response) => response,
+            Err(failure) => failure.into_response(),
+        };
+        self.counters.answer(response.status());
+        response
+    }
+
+    async fn forward(
+        &self,
+        request: Request<Incoming>,
+        client: &Client,
+    ) -> Result<Response<Download>, Failure> {
+        headers::check(&request)?;
+        let group = self.next_group();
+        let (mut parts, body) = request.into_parts();
+        headers::to_origin(&mut parts, client, group.endpoint())?;
+        if !self.reuse {
+            parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        let (body, progress) = Upload::new(body);
+        if !body.is_empty() && body.size_hint().exact().is_none() {
+            // Without it hyper takes a GET of unknown length for one without a body.
+            parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+
+        let mut connection = self.check_out(group).await?;
+        // hyper keeps what it has begun to send, so a request that may have to be sent again is
+        // copied first. A fresh connection cannot be stale.
+        let copy = (connection.is_reused() && body.is_empty() && is_idempotent(&parts.method))
+            .then(|| parts.clone());
+        let request = Request::from_parts(parts, body);
+        let received = connection.bytes_received();
+        let broken = match self.exchange(&mut connection, request, progress.as_deref()).await {
+            Ok(response) => return self.pass_on(response, connection),
+            Err(broken) => broken,
+        };
+
+        let endpoint = group.endpoint();
+        let was_reused = connection.is_reused();
+        let unanswered = connection.bytes_received() == received;
+        connection.discard();
+        let Broken::Died { error, unsent } = broken else {
+            return Err(Failure::silent(endpoint, self.response_timeout));
+        };
+        let again = match (unsent, copy) {
+            // Not a byte was sent: it may be anything, a POST too.
+            (Some(unsent), _) if was_reused => *unsent,
+            (None, Some(parts)) if unanswered => Request::from_parts(parts, Upload::Empty),
+            _ => return Err(Failure::broken(endpoint, &error)),
+        };
+        self.counters.retry();
+        tracing::debug!(%endpoint, %error, "stale connection, once more on a fresh one");
+        let mut connection = group.checkout_fresh().await?;
+        match self.exchange(&mut connection, again, progress.as_deref()).await {
+            Ok(response) => self.pass_on(response, connection),
+            Err(Broken::Died { error, .. }) => Err(Failure::broken(endpoint, &error)),
+            Err(Broken::Silent) => Err(Failure::silent(endpoint, self.response_timeout)),
+        }
+    }
+
+    fn next_group(&self) -> &Group<Http1Connector<Upload>> {
+        let next = self.next.get() % self.groups.len();
+        self.next.set(next + 1);
+        &self.groups[next]
+    }
+
+    async fn check_out(
+        &self,
+        group: &Group<Http1Connector<Upload>>,
+    ) -> Result<Pooled<Http1Connector<Upload>>, CheckoutError> {
+        if self.reuse { group.checkout().await } else { group.checkout_fresh().await }
+    }
+
+    /// Sends a request and waits for the head of the response.
+    async fn exchange(
+        &self,
+        connection: &mut Pooled<Http1Connector<Upload>>,
+        request: Request<Upload>,
+        progress: Option<&Progress>,
+    ) -> Result<Response<Incoming>, Broken> {
+        let mut response = pin!(connection.try_send_request(request));
+        let mut deadline = Instant::now() + self.response_timeout;
+        loop {
+            match timeout_at(deadline, response.as_mut()).await {
+                Ok(Ok(response)) => return Ok(response),
+                Ok(Err(mut error)) => {
+                    let unsent = TrySendError::take_message(&mut error).map(Box::new);
+                    return Err(Broken::Died { error: error.into_error(), unsent });
+                }
+                Err(_elapsed) => match progress.map(|p| p.last() + self.response_timeout) {
+                    // The request was still on its way: the origin has its time from there on.
+                    Some(later) if later > deadline => deadline = later,
+                    _ => return Err(Broken::Silent),
+                },
+            }
+        }
+    }
+
+    fn pass_on(
+        &self,
+        response: Response<Incoming>,
+        connection: Pooled<Http1Connector<Upload>>,
+    ) -> Result<Response<Download>, Failure> {
+        let (mut parts, body) = response.into_parts();
+        if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(Failure::switched(connection.endpoint()));
+        }
+        headers::to_client(&mut parts);
+        let loan = Loan::new(connection, self.reuse);
+        Ok(Response::from_parts(parts, Download::from_origin(body, loan)))
+    }
+}
+
+/// Whether sending it twice is as good as sending it once, RFC 9110 §9.2.2.
+fn is_idempotent(method: &Method) -> bool {
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
+    )
+}

@@ -1,0 +1,179 @@
+//! An HTTP/1.1 reverse proxy on corepool: thread per core, streaming both ways.
+//!
+//! ```text
+//! cargo run --release --example proxy                        # with an embedded origin
+//! cargo run --release --example proxy -- --upstream 127.0.0.1:3000 --upstream 127.0.0.1:3001
+//! cargo run --release --example proxy -- --demo              # what pooling is worth here
+//! curl http://127.0.0.1:8080/headers                         # the request as the origin sees it
+//! curl http://127.0.0.1:9901/pool                            # and /metrics
+//! ```
+//!
+//! # How it works
+//! Each shard of the pool is a thread with a listener of its own (`SO_REUSEPORT`), on which hyper
+//! serves clients. A request checks a connection out where it runs, is sent on it, and the guard
+//! travels with the response's body: at its end the connection is released. No request leaves its
+//! thread unless its shard has no idle connection and another has some to spare.
+//!
+//! # What it does
+//! * Header fields that concern one connection are removed, `Via` and `X-Forwarded-*` are added;
+//!   see `headers.rs`.
+//! * An idempotent request without a body, whose *reused* connection dies before a byte of the
+//!   response, is sent once more on a fresh one. So is any request of which nothing was sent.
+//! * Failures are told apart, 502, 503 and 504; see `failure.rs`.
+//! * SIGTERM and SIGINT stop it from accepting; requests in flight have 10 s to finish.
+//!
+//! # What it does not do
+//! * Upgrades: the `Upgrade` field is removed, as RFC 9110 §7.8 allows, and the request goes on
+//!   as an ordinary one; a WebSocket client gets the origin's ordinary answer. CONNECT gets 501.
+//! * Trailers: the `Trailer` field is removed, and the trailers with it.
+//! * TLS and HTTP/2, on either side.
+//! * Another origin when one fails: the origins take turns whatever becomes of it.
+
+mod admin;
+mod args;
+mod counters;
+mod demo;
+mod download;
+mod failure;
+mod forward;
+mod headers;
+mod listener;
+mod load;
+mod metrics;
+mod origin;
+mod proxy;
+mod upload;
+
+use std::{
+    env,
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use clap::Parser as _;
+use corepool::Endpoint;
+use tokio::{net::TcpListener, runtime};
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::{
+    admin::Admin,
+    args::Args,
+    origin::Origin,
+    proxy::{Config, Proxy, StartError},
+};
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let level = env::var("RUST_LOG").ok().and_then(|level| level.parse().ok());
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_max_level(level.unwrap_or(LevelFilter::INFO))
+        .init();
+    match run(&args) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            // Not by the log: this is for whoever typed the command.
+            let _ = writeln!(io::stderr(), "error: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// Whether all went well.
+fn run(args: &Args) -> Result<bool, StartError> {
+    // For signals and the admin pages; requests run on the shards.
+    let runtime =
+        runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Runtime)?;
+    if args.demo {
+        return demo::run(args, &runtime);
+    }
+    // Before the shards listen: a second proxy would silently share their port, as
+    // SO_REUSEPORT has it, but fails here.
+    let admin_listener = runtime
+        .block_on(TcpListener::bind(args.admin))
+        .map_err(|error| StartError::Listen(args.admin, error))?;
+    let mut upstreams = args.upstreams.clone();
+    let mut origin = None;
+    if upstreams.is_empty() {
+        let origin = origin.insert(Origin::start(1).map_err(StartError::Origin)?);
+        upstreams.push(Endpoint::from(origin.address()));
+    }
+    let proxy = Proxy::start(&Config::new(args, upstreams.clone()))?;
+    let admin = Admin { pool: proxy.pool().clone(), shards: proxy.counters().to_vec() };
+    let admin_address =
+        admin_listener.local_addr().map_err(|error| StartError::Listen(args.admin, error))?;
+
+    runtime.block_on(async {
+        let mut signals = Signals::new().map_err(StartError::Runtime)?;
+        tokio::spawn(admin.serve(admin_listener));
+        // Whoever closed our output does not want to read it.
+        let _ = greet(&proxy, &upstreams, origin.is_some(), admin_address);
+        let signal = signals.next().await;
+        tracing::info!(signal, "draining; a second signal ends it at once");
+        tokio::select! {
+            () = proxy.drain() => tracing::info!("drained"),
+            signal = signals.next() => tracing::warn!(signal, "ended before it was drained"),
+        }
+        Ok(true)
+    })
+}
+
+fn greet(
+    proxy: &Proxy,
+    upstreams: &[Endpoint],
+    embedded: bool,
+    admin: core::net::SocketAddr,
+) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let backend = proxy.pool().backend();
+    writeln!(out, "proxy     http://{}/", proxy.address())?;
+    writeln!(out, "admin     http://{admin}/pool and /metrics")?;
+    for upstream in upstreams {
+        writeln!(out, "upstream  {upstream}{}", if embedded { " (embedded)" } else { "" })?;
+    }
+    writeln!(out, "backend   {}: {}", backend.selected, backend.reason)?;
+    writeln!(out, "shards    {}", proxy.pool().shards().len())?;
+    out.flush()
+}
+
+/// The signals that end the proxy.
+struct Signals {
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {})
+    }
+
+    async fn next(&mut self) -> &'static str {
+        // Where there is no signal to wait for, the process is ended from outside.
+        if tokio::signal::ctrl_c().await.is_err() {
+            core::future::pending::<()>().await;
+        }
+        "ctrl-c"
+    }
+}
