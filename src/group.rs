@@ -61,7 +61,7 @@ impl<C: Connector> Group<C> {
         let at = self.at()?;
         match self.take_idle(at) {
             Some(lease) => Ok(Pooled::new(lease)),
-            None => self.wait(at).await,
+            None => self.wait(at, self.deadline()).await,
         }
     }
 
@@ -84,27 +84,32 @@ impl<C: Connector> Group<C> {
     /// As for [`Self::checkout`].
     pub async fn checkout_fresh(&self) -> Result<Pooled<C>, CheckoutError> {
         let at = self.at()?;
-        let (inner, seat) = (self.inner(), self.seats.on(at));
+        let inner = self.inner();
         let deadline = self.deadline();
-        let waiter = match inner.engine.dial_fresh(seat) {
-            Err(NoDial::NoPermit) => {
-                let pooled = match self.take_idle(at) {
-                    Some(lease) => Pooled::new(lease),
-                    None => self.wait(at).await?,
-                };
-                if !pooled.is_reused() {
-                    return Ok(pooled);
+        loop {
+            let waiter = match inner.engine.dial_fresh(self.seats.on(at)) {
+                Err(NoDial::NoPermit) => {
+                    let pooled = match self.take_idle(at) {
+                        Some(lease) => Pooled::new(lease),
+                        None => self.wait(at, deadline).await?,
+                    };
+                    if !pooled.is_reused() {
+                        return Ok(pooled);
+                    }
+                    inner.engine.redial(pooled.into_lease())
                 }
-                inner.engine.redial(pooled.into_lease())
+                other => other,
+            };
+            let waiter = waiter.map_err(|refused| match refused {
+                NoDial::Exhausted => self.exhausted(),
+                NoDial::Closed | NoDial::NoPermit => self.closed(),
+            })?;
+            let lease = self.outcome(at, waiter, deadline).await?;
+            // It may have died on its way to us.
+            if let Some(lease) = inner.if_usable(lease) {
+                return Ok(Pooled::new(lease));
             }
-            other => other,
-        };
-        let waiter = waiter.map_err(|refused| match refused {
-            NoDial::Exhausted => self.exhausted(),
-            NoDial::Closed | NoDial::NoPermit => self.closed(),
-        })?;
-        let lease = self.outcome(at, waiter, deadline).await?;
-        Ok(Pooled::new(lease))
+        }
     }
 
     /// Has `count` connections ready, dialling what is missing, spread over the shards. At most
@@ -199,8 +204,7 @@ impl<C: Connector> Group<C> {
     }
 
     #[cold]
-    async fn wait(&self, at: ShardId) -> Result<Pooled<C>, CheckoutError> {
-        let deadline = self.deadline();
+    async fn wait(&self, at: ShardId, deadline: Instant) -> Result<Pooled<C>, CheckoutError> {
         loop {
             let in_line = self.line_up(at)?;
             let lease = in_line.outcome(self, at, deadline).await?;
@@ -214,7 +218,7 @@ impl<C: Connector> Group<C> {
     fn line_up(&self, at: ShardId) -> Result<InLine<'_, C>, CheckoutError> {
         let inner = self.inner();
         let seat = self.seats.on(at);
-        match inner.engine.wait(seat, self.reach(), inner.clock(at).now()) {
+        match inner.engine.wait(seat, self.reach()) {
             Ok(waiter) => Ok(InLine { inner, seat, waiter: Some(waiter) }),
             Err(Refused::Closed) => Err(self.closed()),
             Err(Refused::Full) => Err(CheckoutError::WaitersFull {
@@ -265,25 +269,44 @@ impl<C: Connector> Group<C> {
 impl<C: Connector> Inner<C> {
     /// The lease, if its connection can serve; otherwise the connection is ended.
     #[inline]
-    pub(crate) fn if_usable(&self, mut lease: PoolLease<C>) -> Option<PoolLease<C>> {
-        if lease.tenant.conn.is_usable() && !self.engine.is_dead(&lease) {
-            return Some(lease);
-        }
-        self.discard_unusable(lease);
-        None
-    }
-
-    #[cold]
-    fn discard_unusable(&self, lease: PoolLease<C>) {
-        let dead = self.engine.is_dead(&lease);
-        let reason = if dead { CloseReason::PeerClosed } else { CloseReason::Unusable };
-        self.engine.discard(lease, reason);
+    pub(crate) fn if_usable(&self, lease: PoolLease<C>) -> Option<PoolLease<C>> {
+        // Whatever becomes of the connection's own look, a panic too, the lease ends.
+        let mut look = Look { inner: self, lease: Some(lease) };
+        let usable = look
+            .lease
+            .as_mut()
+            .is_some_and(|lease| lease.tenant.conn.is_usable() && !self.engine.is_dead(lease));
+        if usable { look.lease.take() } else { None }
     }
 
     /// Tells this pool from others in the same process.
     #[inline]
     pub(crate) fn engine_id(&self) -> usize {
         core::ptr::from_ref(self).addr()
+    }
+}
+
+/// A lease that is being looked at. Dropping it ends its connection.
+struct Look<'a, C: Connector> {
+    inner: &'a Inner<C>,
+    lease: Option<PoolLease<C>>,
+}
+
+impl<C: Connector> Drop for Look<'_, C> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            self.inner.discard_unusable(lease);
+        }
+    }
+}
+
+impl<C: Connector> Inner<C> {
+    #[cold]
+    fn discard_unusable(&self, lease: PoolLease<C>) {
+        let dead = self.engine.is_dead(&lease);
+        let reason = if dead { CloseReason::PeerClosed } else { CloseReason::Unusable };
+        self.engine.discard(lease, reason);
     }
 }
 
@@ -327,8 +350,7 @@ impl<C: Connector> Future for InLine<'_, C> {
 impl<C: Connector> Drop for InLine<'_, C> {
     fn drop(&mut self) {
         if let Some(waiter) = self.waiter.take() {
-            let now = self.inner.clock(self.seat.shard()).now();
-            self.inner.engine.cancel(&waiter, self.seat.group(), now);
+            self.inner.engine.cancel(&waiter, self.seat.group());
         }
     }
 }

@@ -351,7 +351,7 @@ impl<C: Connector> Seats<C> {
 
     fn close(&self, inner: &Inner<C>) {
         for group in self.groups() {
-            inner.engine.close(group, inner.clock(ShardId(0)).now());
+            inner.engine.close(group);
         }
     }
 

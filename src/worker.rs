@@ -13,6 +13,7 @@ use std::{
     collections::{BTreeSet, HashMap, VecDeque},
     io,
     net::SocketAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
 
@@ -52,6 +53,16 @@ pub(crate) struct Worker<C: Connector> {
     next_sweep: Instant,
 }
 
+/// What there is to close of a connection, which is someone else's code: a panic in it, or in its
+/// drop, must not end the shard.
+fn into_socket<T: Connection>(connection: T) -> Option<Socket> {
+    let given = catch_unwind(AssertUnwindSafe(|| connection.into_socket()));
+    given.unwrap_or_else(|_| {
+        tracing::error!("a connection panicked while it was closed");
+        None
+    })
+}
+
 /// A slot that the worker is busy with.
 enum Work<C: Connector> {
     Dialing {
@@ -71,8 +82,8 @@ enum Work<C: Connector> {
 enum Stage {
     /// A task resolves the name.
     Resolving(AbortHandle),
-    /// The driver connects; these addresses are left to try.
-    Connecting { left: VecDeque<SocketAddr>, gave_up: bool },
+    /// The driver connects, until then at the most; these addresses are left to try.
+    Connecting { left: VecDeque<SocketAddr>, until: Instant },
     /// A task runs the connector.
     Preparing(AbortHandle),
 }
@@ -139,7 +150,8 @@ impl<C: Connector> Worker<C> {
             match self.driver.turn(cx, &mut self.events) {
                 Ok(Poll::Ready(())) => {}
                 Ok(Poll::Pending) => return self.rest(cx),
-                Err(error) => self.fall_back(&error),
+                Err(error) if !self.fall_back(&error) => return self.rest(cx),
+                Err(_) => {}
             }
         }
         cx.waker().wake_by_ref();
@@ -186,8 +198,7 @@ impl<C: Connector> Worker<C> {
             Duty::Dial(dial) => self.start(dial),
             Duty::Close(Doomed { conn, place }) => {
                 let slot = place.index();
-                let socket = conn.and_then(Connection::into_socket);
-                self.driver.close(slot, socket);
+                self.driver.close(slot, conn.and_then(into_socket));
                 self.work.insert(slot, Work::Closing(place));
             }
         }
@@ -202,7 +213,7 @@ impl<C: Connector> Worker<C> {
         let stage = match endpoint.as_ip() {
             Some(address) => {
                 self.driver.dial(slot, address);
-                Stage::Connecting { left: VecDeque::new(), gave_up: false }
+                Stage::Connecting { left: VecDeque::new(), until: deadline }
             }
             None => {
                 let endpoint = endpoint.clone();
@@ -226,16 +237,13 @@ impl<C: Connector> Worker<C> {
 
     /// The connect timeout of a dial has come.
     fn time_out(&mut self, slot: SlotIndex) {
-        let Some(Work::Dialing { stage, .. }) = self.work.get_mut(&slot) else {
+        let Some(Work::Dialing { stage, .. }) = self.work.get(&slot) else {
             return;
         };
         match stage {
-            // The kernel may have connected meanwhile: its answer decides.
-            Stage::Connecting { left, gave_up } => {
-                left.clear();
-                *gave_up = true;
-                self.driver.give_up(slot);
-            }
+            // The kernel may have connected meanwhile: its answer decides. Otherwise the next
+            // address is tried, if there is one.
+            Stage::Connecting { .. } => self.driver.give_up(slot),
             Stage::Resolving(task) => {
                 self.task_slots.remove(&task.id());
                 task.abort();
@@ -286,14 +294,14 @@ impl<C: Connector> Worker<C> {
         self.deadlines.remove(&(deadline, slot));
         let endpoint = dial.seat().group().key().endpoint().clone();
         let cause = cause(endpoint, self.inner.config.connect_timeout);
-        self.driver.close(slot, conn.and_then(Connection::into_socket));
+        self.driver.close(slot, conn.and_then(into_socket));
         self.work.insert(slot, Work::Rejecting { dial, cause });
     }
 
     fn abandon(&mut self, dial: Dial<C>, cause: DialError) {
         self.live -= 1;
         tracing::debug!(error = %cause, "a dial failed");
-        self.inner.engine.abandon(&dial, Some(cause), self.inner.clock(self.shard).now());
+        self.inner.engine.abandon(&dial, Some(cause));
     }
 
     fn on_step(&mut self, done: Result<(Id, Step<C>), JoinError>) {
@@ -340,8 +348,13 @@ impl<C: Connector> Worker<C> {
                 ),
             });
         };
-        if let Some(Work::Dialing { stage, .. }) = self.work.get_mut(&slot) {
-            *stage = Stage::Connecting { left, gave_up: false };
+        if let Some(Work::Dialing { stage, deadline, .. }) = self.work.get_mut(&slot) {
+            // An address that never answers must leave time for those behind it.
+            let now = clock::now();
+            let share = deadline.saturating_duration_since(now) / (left.len() as u32 + 1);
+            let until = if left.is_empty() { *deadline } else { now + share };
+            *stage = Stage::Connecting { left, until };
+            self.deadlines.insert((until, slot));
             self.driver.dial(slot, address);
         }
     }
@@ -350,20 +363,20 @@ impl<C: Connector> Worker<C> {
         match event {
             Event::Dialed(slot, Ok(socket)) => self.prepare(slot, socket),
             Event::Dialed(slot, Err(error)) => {
-                let Some(Work::Dialing { stage: Stage::Connecting { left, gave_up }, .. }) =
+                let Some(Work::Dialing { stage: Stage::Connecting { left, until }, .. }) =
                     self.work.get_mut(&slot)
                 else {
                     return;
                 };
-                let error = if *gave_up { io::ErrorKind::TimedOut.into() } else { error };
                 let left = core::mem::take(left);
+                self.deadlines.remove(&(*until, slot));
                 self.connect_next(slot, left, Some(error));
             }
             Event::HungUp(slot) => self.inner.engine.hang_up(self.shard, slot),
             Event::Closed(slot) => match self.work.remove(&slot) {
                 Some(Work::Closing(place)) => {
                     self.live -= 1;
-                    self.inner.engine.vacate(place, self.inner.clock(self.shard).now());
+                    self.inner.engine.vacate(place);
                 }
                 Some(Work::Rejecting { dial, cause }) => self.abandon(dial, cause),
                 Some(work @ Work::Dialing { .. }) => {
@@ -381,10 +394,13 @@ impl<C: Connector> Worker<C> {
     /// then its number could name another socket. The task runs after this turn, and the turn
     /// submits the watch.
     fn prepare(&mut self, slot: SlotIndex, socket: Socket) {
-        let Some(Work::Dialing { dial, deadline, .. }) = self.work.get(&slot) else {
+        let Some(Work::Dialing { dial, deadline, stage }) = self.work.get(&slot) else {
             debug_assert!(false, "a socket without a dial");
             return;
         };
+        if let Stage::Connecting { until, .. } = stage {
+            self.deadlines.remove(&(*until, slot));
+        }
         // Also when it has fired already: the connector may be no faster than the dial.
         self.deadlines.insert((*deadline, slot));
         self.driver.watch(slot, &socket);
@@ -421,17 +437,21 @@ impl<C: Connector> Worker<C> {
     }
 
     /// The kernel interface failed under way, for instance by a seccomp filter that came late:
-    /// the shard goes on with tokio's reactor. Dials under way fail; open connections lose their
-    /// watch and are looked at when they are checked out.
+    /// the shard goes on with tokio's reactor. Dials under way fail. Open connections have lost
+    /// their watch, so those at rest are closed, and those in use when they come back. `false`
+    /// when there is no descriptor even for an epoll set: the next tick tries again.
     #[cold]
-    fn fall_back(&mut self, error: &io::Error) {
+    fn fall_back(&mut self, error: &io::Error) -> bool {
         let shard = self.shard.get();
-        tracing::error!(shard, %error, "the ring failed; the shard goes on with tokio's reactor");
         let reactor = match Reactor::new(self.inner.config.slots_per_shard) {
             Ok(reactor) => reactor,
-            // No descriptor even for an epoll set: go on trying at each turn.
-            Err(error) => return tracing::error!(shard, %error, "no reactor either"),
+            Err(second) => {
+                tracing::error!(shard, %error, %second, "the ring failed, and no reactor either");
+                return false;
+            }
         };
+        tracing::error!(shard, %error, "the ring failed; the shard goes on with tokio's reactor");
+        self.inner.engine.hang_up_all(self.shard);
         self.driver = Box::new(reactor);
         self.inner.note_driver(
             self.shard,
@@ -454,5 +474,6 @@ impl<C: Connector> Worker<C> {
                 _ => {}
             }
         }
+        true
     }
 }

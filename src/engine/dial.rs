@@ -39,7 +39,7 @@ impl<T, E, K> Engine<T, E, K> {
 
     /// A dial failed or was given up: its slot and permit come back, and one waiter learns why,
     /// unless idle connections serve them all. `false` when it was fulfilled or abandoned before.
-    pub fn abandon(&self, dial: &Reservation<T, E, K>, cause: Option<E>, now: Tick) -> bool {
+    pub fn abandon(&self, dial: &Reservation<T, E, K>, cause: Option<E>) -> bool {
         let Reservation { seat, index, ticket, caller } = dial;
         let group = &seat.group;
         let slab = &self.shards[seat.shard.get()].slab;
@@ -55,13 +55,13 @@ impl<T, E, K> Engine<T, E, K> {
                 caller.wake();
             }
             (None, Some(cause)) => {
-                self.settle(group, seat.shard, ANYWHERE, now);
+                self.settle(group, seat.shard, ANYWHERE);
                 self.fail_one(group, Outcome::Failed(cause));
             }
             (None, None) => group.demand.dial_over(),
         }
         group.permits.put();
-        self.dial_if_needed(seat, now);
+        self.dial_if_needed(seat);
         true
     }
 
@@ -129,7 +129,7 @@ impl<T, E, K> Engine<T, E, K> {
     ///
     /// A waiter that no dial can start for takes an idle connection wherever one is, so that INV-5
     /// holds for it whatever the stealing threshold says.
-    pub(super) fn dial_if_needed(&self, seat: &Arc<Seat<T, E, K>>, now: Tick) {
+    pub(super) fn dial_if_needed(&self, seat: &Arc<Seat<T, E, K>>) {
         let group = &*seat.group;
         loop {
             // SeqCst: see above; pairs with itself and with the fence in `wait`.
@@ -138,7 +138,7 @@ impl<T, E, K> Engine<T, E, K> {
                 return;
             }
             if !group.permits.take() {
-                return self.settle(group, seat.shard, ANYWHERE, now);
+                return self.settle(group, seat.shard, ANYWHERE);
             }
             if !group.demand.claim_dial() {
                 // Somebody else saw to it. Our permit was out for a moment: look again.
@@ -151,7 +151,7 @@ impl<T, E, K> Engine<T, E, K> {
                     self.charge(seat.shard, Duty::Dial(dial));
                 }
                 None => {
-                    self.settle(group, seat.shard, ANYWHERE, now);
+                    self.settle(group, seat.shard, ANYWHERE);
                     let told = self.fail_one(group, Outcome::Exhausted);
                     group.permits.put();
                     // SeqCst: as above, of "our permit came back" and "a caller lined up". One that

@@ -36,6 +36,14 @@ impl<T, E, K> Engine<T, E, K> {
         }
     }
 
+    /// Nobody watches a shard's connections any more: ends those at rest, and marks the others,
+    /// as if every peer had gone.
+    pub fn hang_up_all(&self, shard: ShardId) {
+        for (index, _) in self.shards[shard.get()].slab.iter() {
+            self.hang_up(shard, index);
+        }
+    }
+
     /// Ends what rested too long on a shard. Returns how many.
     pub fn sweep(&self, shard: ShardId, now: Tick) -> usize {
         let mut ended = 0;
@@ -56,7 +64,7 @@ impl<T, E, K> Engine<T, E, K> {
     }
 
     /// The driver has closed a connection: its slot and permit come back.
-    pub fn vacate(&self, place: Place<T, E, K>, now: Tick) {
+    pub fn vacate(&self, place: Place<T, E, K>) {
         let Place { seat, index, reason, permit } = place;
         let slab = &self.shards[seat.shard.get()].slab;
         slab.slot(index).vacate();
@@ -65,17 +73,17 @@ impl<T, E, K> Engine<T, E, K> {
         if permit {
             seat.group.permits.put();
         }
-        self.dial_if_needed(&seat, now);
+        self.dial_if_needed(&seat);
     }
 
     /// Closes a group for good: waiters fail, what rests is closed now, what is in use when it
     /// comes back.
-    pub fn close(&self, group: &Group<T, E, K>, now: Tick) {
+    pub fn close(&self, group: &Group<T, E, K>) {
         if group.demand.close() {
             // SeqCst: pairs with the fences in `give_back` and `wait`: what came to rest or into
             // line before them is seen here; what comes after sees the mark.
             fence(Ordering::SeqCst);
-            self.settle(group, group.first, ANYWHERE, now);
+            self.settle(group, group.first, ANYWHERE);
         }
     }
 

@@ -46,6 +46,8 @@ impl<T, E, K> Engine<T, E, K> {
     pub fn give_back_to(&self, seat: &Seat<T, E, K>, mut lease: Lease<T, E, K>, now: Tick) {
         debug_assert!(core::ptr::eq(seat, &raw const *lease.tenant.seat), "the lease's own seat");
         lease.tenant.uses = lease.tenant.uses.saturating_add(1);
+        // Also when it goes straight to the next caller: it was idle for no time at all.
+        lease.tenant.rested = now;
         if seat.group.demand.is_contended() {
             return self.give_back_slow(lease, seat, now);
         }
@@ -54,7 +56,7 @@ impl<T, E, K> Engine<T, E, K> {
         // waiter that registered before its fence, or its look at the lanes sees our hint.
         fence(Ordering::SeqCst);
         if seat.group.demand.is_contended() {
-            self.settle(&seat.group, seat.shard, ANYWHERE, now);
+            self.settle(&seat.group, seat.shard, ANYWHERE);
         }
     }
 
@@ -108,8 +110,14 @@ impl<T, E, K> Engine<T, E, K> {
     #[cold]
     fn put_right(&self, lease: Lease<T, E, K>) {
         self.unrest(&lease.tenant);
-        let now = lease.tenant.rested;
-        self.give_back(lease, now);
+        self.put_back(lease);
+    }
+
+    /// Gives back a connection that nobody has used: its rest goes on. Needs no time of its own,
+    /// because the caller's shard may have a clock that stands still.
+    pub(super) fn put_back(&self, lease: Lease<T, E, K>) {
+        let rested = lease.tenant.rested;
+        self.give_back(lease, rested);
     }
 
     #[cold]
@@ -125,12 +133,11 @@ impl<T, E, K> Engine<T, E, K> {
 
     /// InUse → Idle and a hint in the lane; or, where that may not be, → Closing.
     #[inline]
-    pub(super) fn rest(&self, mut lease: Lease<T, E, K>, seat: &Seat<T, E, K>, now: Tick) {
+    pub(super) fn rest(&self, lease: Lease<T, E, K>, seat: &Seat<T, E, K>, now: Tick) {
         let (shard, index, group) = (seat.shard, lease.index, &*seat.group);
         if !group.credits.take(group.lane_index(shard)) {
             return self.discard(lease, CloseReason::Surplus);
         }
-        lease.tenant.rested = now;
         let until = now.after(group.limits.idle_timeout_ms);
         match self.slot(shard, index).give_back(lease.tenant, until) {
             Ok(period) => {
@@ -197,7 +204,7 @@ impl<T, E, K> Engine<T, E, K> {
             self.rest(lease, seat, now);
             // SeqCst: as in `give_back`.
             fence(Ordering::SeqCst);
-            self.settle(group, seat.shard, ANYWHERE, now);
+            self.settle(group, seat.shard, ANYWHERE);
         }
     }
 }

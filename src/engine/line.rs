@@ -3,10 +3,7 @@
 use super::{
     Cancelled, CloseReason, Engine, Group, GroupWaiter, Lease, Outcome, Refused, Seat, ShardId,
 };
-use crate::{
-    clock::Tick,
-    sync::{Arc, Ordering, fence},
-};
+use crate::sync::{Arc, Ordering, fence};
 
 impl<T, E, K> Engine<T, E, K> {
     /// Waits in line, and sees to it that a connection is under way: an idle one within reach
@@ -18,7 +15,6 @@ impl<T, E, K> Engine<T, E, K> {
         &self,
         seat: &Arc<Seat<T, E, K>>,
         steal_min: u32,
-        now: Tick,
     ) -> Result<Arc<GroupWaiter<T, E, K>>, Refused> {
         let group = &*seat.group;
         let limit = group.limits.max_waiters;
@@ -27,8 +23,8 @@ impl<T, E, K> Engine<T, E, K> {
             // SeqCst: as below, for the one that was first in line. Who came to serve or to fail
             // it while the purge held it found nobody, and we may be refused.
             fence(Ordering::SeqCst);
-            self.settle(group, seat.shard, ANYWHERE, now);
-            self.dial_if_needed(seat, now);
+            self.settle(group, seat.shard, ANYWHERE);
+            self.dial_if_needed(seat);
             if group.waiters.is_clogged(may_stand(limit)) {
                 return Err(Refused::Full);
             }
@@ -38,20 +34,20 @@ impl<T, E, K> Engine<T, E, K> {
         // SeqCst: pairs with the fences in `give_back`, `dial_if_needed` and `close`, INV-5. What
         // came to rest, came free or closed before it, we see below; what comes after sees us.
         fence(Ordering::SeqCst);
-        self.settle(group, seat.shard, steal_min, now);
-        self.dial_if_needed(seat, now);
+        self.settle(group, seat.shard, steal_min);
+        self.dial_if_needed(seat);
         Ok(waiter)
     }
 
     /// A waiting caller leaves. What had been handed to it goes back (INV-7).
-    pub fn cancel(&self, waiter: &GroupWaiter<T, E, K>, group: &Group<T, E, K>, now: Tick) {
+    pub fn cancel(&self, waiter: &GroupWaiter<T, E, K>, group: &Group<T, E, K>) {
         match waiter.cancel() {
             Cancelled::InTime if waiter.is_in_line() => {
                 group.waiters.note_cancelled();
                 group.demand.left();
             }
             Cancelled::InTime => {}
-            Cancelled::TooLate(Some(Outcome::Ready(lease))) => self.give_back(lease, now),
+            Cancelled::TooLate(Some(Outcome::Ready(lease))) => self.put_back(lease),
             Cancelled::TooLate(_) => {}
         }
     }
@@ -62,7 +58,7 @@ impl<T, E, K> Engine<T, E, K> {
     /// after it has lined up.
     #[cold]
     #[inline(never)]
-    pub(super) fn settle(&self, group: &Group<T, E, K>, first: ShardId, steal_min: u32, now: Tick) {
+    pub(super) fn settle(&self, group: &Group<T, E, K>, first: ShardId, steal_min: u32) {
         while !group.waiters.is_empty() && !group.demand.wanted().closed {
             let Some(lease) = self.take_within(group, first, steal_min) else {
                 break;
@@ -71,7 +67,9 @@ impl<T, E, K> Engine<T, E, K> {
                 self.discard(lease, CloseReason::PeerClosed);
             } else if let Err(lease) = self.hand_off(lease, Served::ByReturn) {
                 let seat = Arc::clone(&lease.tenant.seat);
-                self.rest(lease, &seat, now);
+                // Its rest goes on: nobody has used it.
+                let rested = lease.tenant.rested;
+                self.rest(lease, &seat, rested);
                 // SeqCst: as in `give_back`; who lined up before it is seen by the next turn.
                 fence(Ordering::SeqCst);
             }

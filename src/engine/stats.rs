@@ -22,7 +22,7 @@ pub enum CloseReason {
     Replaced,
     /// The pool was closed.
     PoolClosed,
-    /// The caller took it out of the pool; it lives on without it.
+    /// The caller took it out of the pool; it is open still, and not the pool's.
     Detached,
 }
 
