@@ -20,7 +20,7 @@ use core::{
 use std::{
     collections::{HashMap, VecDeque},
     io,
-    net::SocketAddr,
+    net::{Shutdown, SocketAddr},
     os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd},
 };
 
@@ -40,6 +40,8 @@ pub(crate) struct Uring {
     watches: Box<[u32]>,
     /// Descriptors given to a CLOSE that has not completed, with the number of their submission.
     closing: HashMap<SlotIndex, (RawFd, u64)>,
+    /// The same for sockets that never got into the pool, until the kernel has taken them.
+    asides: Vec<(RawFd, u64)>,
     closed: VecDeque<SlotIndex>,
     serial: u32,
 }
@@ -102,6 +104,7 @@ impl Uring {
             dials: HashMap::new(),
             watches: vec![0; slots].into_boxed_slice(),
             closing: HashMap::new(),
+            asides: Vec::new(),
             closed: VecDeque::new(),
             serial: 0,
         }
@@ -224,9 +227,12 @@ impl Uring {
             .flags(self.ring.caps().skip_success);
         // SAFETY: INV-4: we gave up ownership with `into_raw_fd`, and nothing in flight but this
         // refers to the descriptor: its CONNECT has completed.
-        if unsafe { self.ring.push(&[close]) }.is_err() {
-            // SAFETY: INV-4: the ring took nothing, so the descriptor is ours again.
-            drop(unsafe { OwnedFd::from_raw_fd(raw) });
+        match unsafe { self.ring.push(&[close]) } {
+            Ok(number) => self.asides.push((raw, number)),
+            Err(_) => {
+                // SAFETY: INV-4: the ring took nothing, so the descriptor is ours again.
+                drop(unsafe { OwnedFd::from_raw_fd(raw) });
+            }
         }
     }
 
@@ -341,7 +347,10 @@ impl Driver for Uring {
             }
             Err(_) => {
                 // SAFETY: INV-4: the ring took nothing, so the descriptor is ours again.
-                drop(unsafe { OwnedFd::from_raw_fd(raw) });
+                let fd = unsafe { OwnedFd::from_raw_fd(raw) };
+                // The poll could not be cancelled and holds the file: a close alone would send no
+                // FIN. This does, and it completes the poll.
+                let _ = std::net::TcpStream::from(fd).shutdown(Shutdown::Both);
                 self.closed.push_back(slot);
             }
         }
@@ -350,15 +359,17 @@ impl Driver for Uring {
     fn turn(&mut self, cx: &mut Context<'_>, events: &mut VecDeque<Event>) -> io::Result<Poll<()>> {
         for _ in 0..ROUNDS {
             events.extend(self.closed.drain(..).map(Event::Closed));
-            self.ring.submit()?;
+            let all_submitted = self.ring.submit()?;
             events.extend(self.ring.reported());
+            let submitted = self.ring.submitted();
+            self.asides.retain(|(_, number)| *number > submitted);
             while let Some((user_data, result)) = self.ring.completion() {
                 if let Some(name) = Name::unpack(user_data) {
                     self.on_completion(name, result, events);
                 }
             }
             // The second phase of the dials that have their socket now.
-            if self.ring.has_queued() {
+            if all_submitted && self.ring.has_queued() {
                 continue;
             }
             if !events.is_empty() {
@@ -387,7 +398,8 @@ impl Drop for Uring {
     /// Closes what the kernel was never told to close (INV-4). Whatever it was told is its own.
     fn drop(&mut self) {
         let submitted = self.ring.submitted();
-        for (_, (fd, number)) in self.closing.drain() {
+        let closing = self.closing.drain().map(|(_, close)| close);
+        for (fd, number) in closing.chain(self.asides.drain(..)) {
             if number > submitted {
                 // SAFETY: INV-4: the submission queue still holds this CLOSE and nobody will
                 // ever submit it.

@@ -123,22 +123,22 @@ impl Ring {
     }
 
     /// Tells the kernel what is queued, and lets it run completions that wait for an enter.
-    pub(super) fn submit(&mut self) -> io::Result<()> {
+    /// `false` when it cannot take all of it now: reap, and try again on a later turn.
+    pub(super) fn submit(&mut self) -> io::Result<bool> {
         let io = self.io.get_mut();
         loop {
             let queue = io.submission();
             if queue.is_empty() && !queue.taskrun() && !queue.cq_overflow() {
-                return Ok(());
+                return Ok(true);
             }
             drop(queue);
             match io.submit() {
-                Ok(_) if io.submission().is_empty() => return Ok(()),
+                Ok(_) if io.submission().is_empty() => return Ok(true),
                 Ok(_) => {}
                 Err(error) => match error.raw_os_error() {
                     Some(libc::EINTR) => {}
-                    // The completion queue is full, or memory is short: reap first, and let the
-                    // next turn submit the rest.
-                    Some(libc::EBUSY | libc::EAGAIN) => return Ok(()),
+                    // The completion queue is full, or memory is short.
+                    Some(libc::EBUSY | libc::EAGAIN) => return Ok(false),
                     _ => return Err(error),
                 },
             }
