@@ -76,14 +76,16 @@ impl<C: Connector> Builder<C> {
     }
 
     /// Connections of one endpoint at rest at once, exact over all shards. What comes back above
-    /// it is closed. Zero: no reuse. Default: 128.
+    /// it is closed. Zero: none rests, so a connection is reused only when somebody waits for it as it
+    /// comes back. Default: 128.
     pub fn max_idle(mut self, connections: u32) -> Self {
         self.config.max_idle = connections;
         self
     }
 
-    /// Callers that may wait for a connection of one endpoint; the next fails at once.
-    /// Default: 1024.
+    /// Callers that may be in line for a connection of one endpoint, those whose dial is under
+    /// way included; the next fails at once. At least 1, because every miss lines up. To fail
+    /// fast at `max_live` and still take a burst of dials, set it to `max_live`. Default: 4096.
     pub fn max_waiters(mut self, callers: u32) -> Self {
         self.config.max_waiters = callers;
         self
@@ -132,6 +134,15 @@ impl<C: Connector> Builder<C> {
     /// When a setting is out of range, a thread cannot be started, or a shard gets no driver.
     pub fn build(mut self) -> Result<Pool<C>, BuildError> {
         self.config.check()?;
+        if let Some(host) = C::HOST
+            && host != self.config.host
+        {
+            return Err(BuildError::Setting {
+                setting: "host",
+                value: format!("{:?}", self.config.host),
+                allowed: "Host::TokioUring for this connector",
+            });
+        }
         if self.config.backend == Backend::Auto
             && let Some(name) = std::env::var_os("COREPOOL_BACKEND")
         {

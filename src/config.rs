@@ -46,7 +46,7 @@ impl Default for Config {
             slots_per_shard: 4096,
             max_live: 1024,
             max_idle: 128,
-            max_waiters: 1024,
+            max_waiters: 4096,
             steal_threshold: None,
             connect_timeout: Duration::from_secs(5),
             acquire_timeout: Duration::from_secs(10),
@@ -72,7 +72,7 @@ impl Config {
         within("slots_per_shard", slots, 1..=SlotIndex::MAX, "1 to 16777216")?;
         within("max_live", self.max_live, 1..=MAX_CONNECTIONS, "1 to 16777216")?;
         within("max_idle", self.max_idle, 0..=MAX_CONNECTIONS, "0 to 16777216")?;
-        within("max_waiters", self.max_waiters, 0..=MAX_CONNECTIONS, "0 to 16777216")?;
+        within("max_waiters", self.max_waiters, 1..=MAX_CONNECTIONS, "1 to 16777216")?;
         for (setting, value) in [
             ("connect_timeout", self.connect_timeout),
             ("acquire_timeout", self.acquire_timeout),
@@ -119,13 +119,14 @@ mod tests {
 
     #[test]
     fn zero_and_absurd_settings_are_refused_by_name() {
-        let changes: [(&str, fn(&mut Config)); 9] = [
+        let changes: [(&str, fn(&mut Config)); 10] = [
             ("shards", |c| c.shards = Some(0)),
             ("shards", |c| c.shards = Some(257)),
             ("slots_per_shard", |c| c.slots_per_shard = 0),
             ("slots_per_shard", |c| c.slots_per_shard = usize::MAX),
             ("max_live", |c| c.max_live = 0),
             ("max_live", |c| c.max_live = u32::MAX),
+            ("max_waiters", |c| c.max_waiters = 0),
             ("connect_timeout", |c| c.connect_timeout = Duration::ZERO),
             ("acquire_timeout", |c| c.acquire_timeout = Duration::MAX),
             ("idle_timeout", |c| c.idle_timeout = Duration::ZERO),

@@ -33,8 +33,9 @@ pub enum CheckoutError {
         /// Callers that still wait.
         waiting: u32,
     },
-    /// As many callers wait already as may: the load is far above what the limit serves.
-    #[error("{endpoint}: {max_waiters} callers wait for a connection already")]
+    /// As many callers are in line as may, those whose dial is under way included: the load is
+    /// above what `max_live` serves, or a burst is larger than `max_waiters`.
+    #[error("{endpoint}: {max_waiters} callers are in line for a connection already")]
     WaitersFull {
         /// Of which group.
         endpoint: Endpoint,

@@ -60,7 +60,8 @@ impl Shard {
     /// Runs a task on the shard's thread.
     ///
     /// The task ends with the pool at the latest: when the last handle is dropped and every
-    /// connection is closed, the shard's tasks are dropped.
+    /// connection is closed, the shard's tasks are dropped. A task that holds a [`crate::Pool`]
+    /// or a [`crate::Group`] itself keeps the pool, and so its own thread: end it first.
     pub fn spawn<F>(&self, task: F) -> JoinHandle<F::Output>
     where
         F: Future + Send + 'static,

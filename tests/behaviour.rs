@@ -190,11 +190,18 @@ on_both_drivers! {
 
     async fn the_queue_of_waiters_is_bounded(backend) {
         let origin = Echo::start();
-        let pool = builder(backend).max_live(1).max_waiters(0).build().unwrap();
+        let pool = builder(backend).max_live(1).max_waiters(1).build().unwrap();
         let group = pool.group(origin.address);
-        // Even a dial needs a place in line.
+        let held = group.checkout().await.unwrap();
+        let first = tokio::spawn({
+            let group = group.clone();
+            async move { group.checkout().await.map(drop) }
+        });
+        eventually("in line", || group.stats().waiting == 1).await;
         let error = group.checkout().await.unwrap_err();
-        assert!(matches!(error, CheckoutError::WaitersFull { max_waiters: 0, .. }), "{error:?}");
+        assert!(matches!(error, CheckoutError::WaitersFull { max_waiters: 1, .. }), "{error:?}");
+        held.release();
+        first.await.unwrap().unwrap();
         close_and_check(pool).await;
     }
 
@@ -395,6 +402,62 @@ on_both_drivers! {
         close_and_check(pool).await;
     }
 
+    async fn a_caller_without_budget_is_not_handed_unexpected_bytes(backend) {
+        use std::io::Write;
+        let origin = Echo::start();
+        let pool = tuned(corepool::Pool::builder(corepool::TcpConnector), backend).build().unwrap();
+        let group = pool.group(origin.address);
+        group.checkout().await.unwrap().release();
+        origin.next().write_all(b"HTTP/1.1 200 STALE\r\n\r\n").unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        // A task that has used up its share of the scheduler in this poll.
+        while tokio::task::coop::has_budget_remaining() {
+            tokio::task::coop::consume_budget().await;
+            if !tokio::task::coop::has_budget_remaining() {
+                break;
+            }
+        }
+        assert!(group.try_checkout().is_none(), "handed out with bytes of nobody's response");
+        close_and_check(pool).await;
+    }
+
+    async fn a_connection_handed_on_directly_was_idle_for_no_time(backend) {
+        let origin = Echo::start();
+        let pool = builder(backend).max_live(1).build().unwrap();
+        let group = pool.group(origin.address);
+        let held = group.checkout().await.unwrap();
+        let waiting = tokio::spawn({
+            let group = group.clone();
+            async move { group.checkout().await.unwrap().idle_for() }
+        });
+        eventually("in line", || group.stats().waiting == 1).await;
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        held.release();
+        let idle_for = waiting.await.unwrap();
+        assert!(idle_for <= Duration::from_millis(200), "{idle_for:?}");
+        close_and_check(pool).await;
+    }
+
+    async fn a_connection_that_panics_is_ended_and_costs_nothing(backend) {
+        let origin = Echo::start();
+        let pool = tuned(corepool::Pool::builder(Touchy), backend)
+            .max_live(1)
+            .acquire_timeout(Duration::from_secs(2))
+            .build()
+            .unwrap();
+        let group = pool.group(origin.address);
+        for _ in 0..2 {
+            let group = group.clone();
+            let task = tokio::spawn(async move {
+                let conn = group.checkout().await.unwrap();
+                conn.0.store(true, std::sync::atomic::Ordering::Relaxed);
+                conn.release();
+            });
+            assert!(task.await.unwrap_err().is_panic());
+        }
+        close_and_check(pool).await;
+    }
+
     async fn an_idle_connection_of_a_sibling_is_taken_from_the_threshold_on(backend) {
         let origin = Echo::start();
         let pool = builder(backend).steal_threshold(2).build().unwrap();
@@ -536,6 +599,36 @@ impl Connector for Stuck {
     ) -> Result<corepool::Tcp, corepool::BoxError> {
         let _held = socket;
         std::future::pending().await
+    }
+}
+
+/// Connections that panic when they are looked at, and when they are closed.
+struct Touchy;
+
+struct Bomb(std::sync::atomic::AtomicBool, corepool::Tcp);
+
+impl Connector for Touchy {
+    type Connection = Bomb;
+
+    async fn connect(
+        &self,
+        socket: corepool::Socket,
+        endpoint: &Endpoint,
+    ) -> Result<Bomb, corepool::BoxError> {
+        let stream = corepool::TcpConnector.connect(socket, endpoint).await?;
+        Ok(Bomb(false.into(), stream))
+    }
+}
+
+impl corepool::Connection for Bomb {
+    fn is_usable(&mut self) -> bool {
+        assert!(!*self.0.get_mut(), "a connection's bug, on purpose");
+        true
+    }
+
+    fn into_socket(self) -> Option<corepool::Socket> {
+        drop(self.1);
+        panic!("another, on purpose");
     }
 }
 

@@ -16,6 +16,7 @@ use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    task::AbortHandle,
 };
 
 use super::{Connection, Connector};
@@ -31,8 +32,13 @@ pub struct Http1Connector<B> {
 }
 
 /// A pooled HTTP/1 connection, by its sender.
+///
+/// Keep the guard until the response's body has been read: closing the connection, as dropping
+/// the guard early does, ends the body too.
 pub struct Http1<B> {
     sender: SendRequest<B>,
+    /// hyper's task for the connection, which owns the socket.
+    task: AbortHandle,
     received: Arc<AtomicU64>,
 }
 
@@ -59,18 +65,19 @@ where
     async fn connect(&self, socket: Socket, endpoint: &Endpoint) -> Result<Http1<B>, BoxError> {
         let received = Arc::new(AtomicU64::new(0));
         let stream = Counted { stream: socket.into_tokio()?, received: Arc::clone(&received) };
-        let (mut sender, connection) = self.builder.handshake(TokioIo::new(stream)).await?;
+        let (sender, connection) = self.builder.handshake(TokioIo::new(stream)).await?;
         let endpoint = endpoint.clone();
-        tokio::task::spawn_local(async move {
+        let task = tokio::task::spawn_local(async move {
             if let Err(error) = connection.await {
                 // The caller whose exchange it broke has the error too.
                 tracing::debug!(%endpoint, %error, "an HTTP/1 connection ended");
             }
         });
+        let mut http1 = Http1 { sender, task: task.abort_handle(), received };
         // hyper calls a connection ready once its task has run. A caller on another thread may be
         // faster than that, and would take the connection for one that cannot be used.
-        sender.ready().await?;
-        Ok(Http1 { sender, received })
+        http1.sender.ready().await?;
+        Ok(http1)
     }
 }
 
@@ -104,7 +111,9 @@ where
     B::Error: Into<BoxError>,
 {
     /// Releases the connection once hyper is ready for the next request, or closes it when the
-    /// exchange leaves it unusable (`Connection: close`, a body that was not read to its end).
+    /// exchange leaves it unusable (`Connection: close`).
+    ///
+    /// Read or drop the response's body first: hyper is not ready before, however long that takes.
     ///
     /// # Cancel safety
     /// Dropping the future closes the connection.
@@ -114,6 +123,14 @@ where
         } else {
             self.discard();
         }
+    }
+}
+
+/// The task would go on for as long as somebody holds a body, and with it a socket that the pool
+/// has counted out.
+impl<B> Drop for Http1<B> {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }
 

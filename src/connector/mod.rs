@@ -14,7 +14,7 @@ pub use tcp::{Tcp, TcpConnector};
 #[cfg(all(target_os = "linux", feature = "tokio-uring"))]
 pub use tokio_uring::{TokioUring, TokioUringConnector};
 
-use crate::{BoxError, Endpoint, Socket};
+use crate::{BoxError, Endpoint, Host, Socket};
 
 /// Makes what a pool holds out of a freshly dialled socket: the socket itself, a registered
 /// stream, the sender of an HTTP connection.
@@ -50,6 +50,9 @@ pub trait Connector: Send + Sync + 'static {
     /// there is no stealing, `max_live` and `max_idle` hold for each shard, and a checkout from
     /// any other thread fails.
     const SHARD_LOCAL: bool = false;
+
+    /// What the shards must host for these connections to work; `None` for any.
+    const HOST: Option<Host> = None;
 
     /// Makes a socket ready for use. Runs on the shard's thread, inside its runtime, and counts
     /// towards the connect timeout.

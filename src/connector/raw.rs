@@ -26,9 +26,15 @@ impl Raw {
     }
 }
 
-/// Its death at rest is the driver's to see, by the watch. It has no look of its own, because
-/// that would be a system call at each checkout.
 impl Connection for Raw {
+    /// On Linux its death at rest is the driver's to see, by the watch, and a look of its own
+    /// would be a system call at each checkout. Elsewhere there is no watch, so it looks.
+    #[cfg(not(target_os = "linux"))]
+    fn is_usable(&mut self) -> bool {
+        // Nothing to read, not even an end.
+        matches!(self.0.peek(&mut [0; 1]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+    }
+
     fn into_socket(self) -> Option<Socket> {
         Some(self.0.into())
     }

@@ -1,7 +1,8 @@
 //! Pools tokio streams that stay registered with their shard's reactor.
 
 use core::{
-    pin::Pin,
+    future::poll_fn,
+    pin::{Pin, pin},
     task::{Context, Poll, Waker},
 };
 use std::io;
@@ -31,7 +32,8 @@ impl Connector for TcpConnector {
 }
 
 impl Tcp {
-    /// The stream itself.
+    /// The stream itself. It stays registered with the shard's runtime and works only as long as
+    /// the pool lives; [`TcpStream::into_std`] takes it off for another one.
     pub fn into_inner(self) -> TcpStream {
         self.0
     }
@@ -43,7 +45,11 @@ impl Connection for Tcp {
     fn is_usable(&mut self) -> bool {
         let mut byte = [0; 1];
         let mut cx = Context::from_waker(Waker::noop());
-        self.0.poll_peek(&mut cx, &mut ReadBuf::new(&mut byte)).is_pending()
+        let mut byte = ReadBuf::new(&mut byte);
+        // Unconstrained: a task that has used up its share of the scheduler would be told
+        // "pending" without a look, and would take a response that nobody asked for as its own.
+        let look = tokio::task::unconstrained(poll_fn(|cx| self.0.poll_peek(cx, &mut byte)));
+        pin!(look).poll(&mut cx).is_pending()
     }
 
     fn into_socket(self) -> Option<Socket> {

@@ -4,7 +4,7 @@ use send_wrapper::SendWrapper;
 use tokio_uring::net::TcpStream;
 
 use super::{Connection, Connector};
-use crate::{BoxError, Endpoint, Socket};
+use crate::{BoxError, Endpoint, Host, Socket};
 
 /// Pools [`tokio_uring::net::TcpStream`]s. Build the pool with
 /// [`Host::TokioUring`](crate::Host::TokioUring).
@@ -25,6 +25,7 @@ impl Connector for TokioUringConnector {
     type Connection = TokioUring;
 
     const SHARD_LOCAL: bool = true;
+    const HOST: Option<Host> = Some(Host::TokioUring);
 
     async fn connect(&self, socket: Socket, _: &Endpoint) -> Result<TokioUring, BoxError> {
         let stream = socket.into_std()?;
