@@ -119,7 +119,8 @@ mod tests {
 
     #[test]
     fn zero_and_absurd_settings_are_refused_by_name() {
-        let changes: [(&str, fn(&mut Config)); 10] = [
+        type Change = fn(&mut Config);
+        let changes: [(&str, Change); 10] = [
             ("shards", |c| c.shards = Some(0)),
             ("shards", |c| c.shards = Some(257)),
             ("slots_per_shard", |c| c.slots_per_shard = 0),

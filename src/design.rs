@@ -110,6 +110,8 @@
 //!   short takes from the undealt part, then from siblings with room.
 //! * **A connection's reference to its group is counted per shard** (a *seat*), so that neither a
 //!   checkout nor a return writes a count that other shards write.
+//! * **Time is the connection's own.** A connection that was handed to a caller that has left goes
+//!   back with the rest it had: the caller's shard may have a clock that stands still.
 //! * **Coarse time.** A hit and a return read the shard's last clock reading, at most 100 ms old.
 //! * **A fresh connection for a retry takes the permit of what it replaces.** For the moment that
 //!   the old socket takes to close there is one socket more than permits.
@@ -128,7 +130,7 @@
 //! `CQE_SKIP_SUCCESS` are used where a probe or a trial finds them. ENOSYS, EPERM, EACCES, EINVAL
 //! and ENOMEM mean tokio's reactor, said once in the log and in the statistics. A ring that fails
 //! under way (a seccomp filter that comes late) is replaced by the reactor; connections that were
-//! open then have no watch and are looked at when they are checked out. A `SECCOMP_RET_KILL`
+//! open then have no watch any more and are closed, those in use when they come back. A `SECCOMP_RET_KILL`
 //! filter cannot be survived by trying: set `COREPOOL_BACKEND=epoll` there.
 //!
 //! # Not yet
