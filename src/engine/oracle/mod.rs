@@ -4,6 +4,11 @@
 //! [`Op`]s from bytes, applies them, and after each one compares the engine with its own account
 //! of every connection. The fuzzer brings the bytes; so do the tests below, from seeds.
 
+mod account;
+mod op;
+#[cfg(test)]
+mod tests;
+
 use core::{
     fmt,
     task::{Context, Poll, Waker},
@@ -18,54 +23,9 @@ use crate::{
     sync::{Arc, AtomicU32, Ordering},
 };
 
-/// What happens next. Numbers pick from what there is, modulo its count.
-#[derive(Clone, Copy, Debug)]
-pub enum Op {
-    /// A caller checks out.
-    Checkout(Spot),
-    /// A caller lines up.
-    Wait(Spot),
-    /// A caller dials for itself alone.
-    DialFresh(Spot),
-    /// A caller puts a connection back.
-    GiveBack(u8),
-    /// A caller ends a connection.
-    Discard(u8),
-    /// A caller takes a connection out of the pool.
-    Detach(u8),
-    /// A caller replaces a connection.
-    Redial(u8),
-    /// A waiting caller looks, and leaves with what is there.
-    Poll(u8),
-    /// A waiting caller leaves without looking.
-    Cancel(u8),
-    /// A dial succeeds.
-    DialSucceeds(u8),
-    /// A dial fails.
-    DialFails(u8),
-    /// A dial is given up for no cause.
-    DialGivenUp(u8),
-    /// A dial that was fulfilled or abandoned before completes once more.
-    LateCompletion(u8),
-    /// A driver has closed a connection.
-    Vacate(u8),
-    /// A peer hangs up, whatever the slot is doing.
-    HangUp(ShardId, u8),
-    /// A shard sweeps.
-    Sweep(ShardId),
-    /// Time passes.
-    Advance(u8),
-    /// A group is closed for good.
-    Close(usize),
-}
+pub use op::{Op, Spot};
 
-/// Where a caller stands, and from how many idle connections on it may steal.
-#[derive(Clone, Copy, Debug)]
-pub struct Spot {
-    group: usize,
-    shard: ShardId,
-    steal_min: u32,
-}
+use op::Bytes;
 
 const SHARDS: usize = 2;
 const GROUPS: usize = 2;
@@ -81,57 +41,6 @@ pub fn run(data: &[u8]) {
         world.step(op);
     }
     world.end(data.len().is_multiple_of(2));
-}
-
-/// The bytes that are left.
-struct Bytes<'a>(&'a [u8]);
-
-impl Bytes<'_> {
-    fn next(&mut self) -> Option<u8> {
-        let (first, rest) = self.0.split_first()?;
-        self.0 = rest;
-        Some(*first)
-    }
-
-    /// A number from `least` to `most`; `least` when no byte is left.
-    fn within(&mut self, least: u32, most: u32) -> u32 {
-        least + u32::from(self.next().unwrap_or(0)) % (most - least + 1)
-    }
-}
-
-impl Op {
-    fn decode(bytes: &mut Bytes<'_>) -> Option<Self> {
-        let kind = bytes.next()?;
-        let which = bytes.next()?;
-        let shard = ShardId(u16::from(which & 1));
-        let spot = Spot {
-            group: usize::from(which >> 1 & 1),
-            shard,
-            steal_min: [1, 2, 3, u32::MAX][usize::from(which >> 2 & 3)],
-        };
-        Some(match kind % 64 {
-            0..=7 => Self::Checkout(spot),
-            8..=16 => Self::Wait(spot),
-            17..=18 => Self::DialFresh(spot),
-            19..=27 => Self::GiveBack(which),
-            28..=29 => Self::Discard(which),
-            30 => Self::Detach(which),
-            31..=32 => Self::Redial(which),
-            33..=38 => Self::Poll(which),
-            39..=42 => Self::Cancel(which),
-            43..=48 => Self::DialSucceeds(which),
-            49..=50 => Self::DialFails(which),
-            51 => Self::DialGivenUp(which),
-            52 => Self::LateCompletion(which),
-            53..=57 => Self::Vacate(which),
-            58..=59 => Self::HangUp(shard, which >> 1),
-            60..=61 => Self::Sweep(shard),
-            62 => Self::Advance(which),
-            // Twice as rare as the rarest, because little happens after it.
-            _ if which.is_multiple_of(4) => Self::Close(usize::from(which >> 7)),
-            _ => Self::Advance(which),
-        })
-    }
 }
 
 /// A connection that counts how often it was closed.
@@ -160,13 +69,9 @@ struct Record {
     dead: bool,
     /// The engine has or had it, and no caller took it out.
     pooled: bool,
-    idle_since: Option<Tick>,
-}
-
-impl Record {
-    fn is_open(&self) -> bool {
-        self.closed.load(Ordering::Relaxed) == 0
-    }
+    rests: bool,
+    /// Since when nobody has used it: at rest, or handed to a caller that has not looked.
+    unused_since: Option<Tick>,
 }
 
 /// One group and its account.
@@ -312,7 +217,7 @@ impl World {
             Op::Cancel(which) => {
                 if let Some(caller) = pick(&mut self.callers, which) {
                     let group = &self.sides[caller.group].group;
-                    self.engine.cancel(&caller.waiter, group, self.now);
+                    self.engine.cancel(&caller.waiter, group);
                 }
             }
             Op::DialSucceeds(which) => {
@@ -327,7 +232,7 @@ impl World {
             }
             Op::DialGivenUp(which) => {
                 if let Some(Dial { ticket, .. }) = pick(&mut self.dials, which) {
-                    assert!(self.engine.abandon(&ticket, None, self.now));
+                    assert!(self.engine.abandon(&ticket, None));
                     self.spent.push(ticket);
                 }
             }
@@ -337,7 +242,7 @@ impl World {
             Op::Sweep(shard) => self.sweep(shard),
             Op::Advance(by) => self.now = self.now.after(u32::from(by) * 4),
             Op::Close(group) => {
-                self.engine.close(&self.sides[group].group, self.now);
+                self.engine.close(&self.sides[group].group);
                 self.sides[group].closed = true;
             }
         }
@@ -359,7 +264,7 @@ impl World {
         assert!(!side.closed, "INV-9: handed out by a closed group");
         assert_eq!(waiting, 0, "INV-5: overtook a caller in line");
         assert_eq!(record.group, group, "INV-1: another group's connection");
-        assert!(record.idle_since.is_some(), "INV-1: handed out what was not idle");
+        assert!(record.rests, "INV-1: handed out what was not idle");
         assert!(!record.dead, "INV-6");
         assert!(record.shard == shard || idle >= steal_min, "stole below the threshold");
         self.leases.push(lease);
@@ -368,7 +273,7 @@ impl World {
     fn wait(&mut self, Spot { group, shard, steal_min }: Spot) {
         let side = &self.sides[group];
         let waiting = self.waiting(group);
-        match self.engine.wait(&side.seats[shard.get()], steal_min, self.now) {
+        match self.engine.wait(&side.seats[shard.get()], steal_min) {
             Ok(waiter) => {
                 assert!(!side.closed && waiting < side.limits.max_waiters);
                 self.callers.push(Caller { group, waiter, served: false });
@@ -454,7 +359,7 @@ impl World {
         let group = self.side_of(ticket.seat());
         let waiting = self.waiting(group) > 0;
         let alone = ticket.caller.clone();
-        assert!(self.engine.abandon(&ticket, Some(self.causes), self.now));
+        assert!(self.engine.abandon(&ticket, Some(self.causes)));
         self.spent.push(ticket);
         let told = Found::Failed(self.causes);
         let told = self.callers.iter().filter(|caller| caller.found() == Some(told)).count();
@@ -480,7 +385,7 @@ impl World {
             self.engine.fulfil(&ticket, conn, self.now).is_err(),
             "INV-1: a dial was fulfilled after it was over"
         );
-        assert!(!self.engine.abandon(&ticket, Some(0), self.now), "INV-2: abandoned twice");
+        assert!(!self.engine.abandon(&ticket, Some(0)), "INV-2: abandoned twice");
     }
 
     fn vacate(&mut self, which: u8) {
@@ -489,7 +394,7 @@ impl World {
         };
         let group = self.side_of(&place.seat);
         drop(conn);
-        self.engine.vacate(place, self.now);
+        self.engine.vacate(place);
         self.sides[group].vacated += 1;
     }
 
@@ -519,15 +424,13 @@ impl World {
     }
 
     fn sweep(&mut self, shard: ShardId) {
-        let due = |record: &Record, limits: &GroupLimits| {
-            let until = record.idle_since.map(|since| since.after(limits.idle_timeout_ms));
-            record.shard == shard && until.is_some_and(|until| until.is_past(self.now))
+        let due = |record: &&Record| {
+            let timeout = self.sides[record.group].limits.idle_timeout_ms;
+            let until = record.unused_since.map(|since| since.after(timeout));
+            let overdue = until.is_some_and(|until| until.is_past(self.now));
+            record.shard == shard && record.rests && overdue
         };
-        let expected = self.records.iter().filter(|record| {
-            let limits = &self.sides[record.group].limits;
-            record.is_open() && due(record, limits)
-        });
-        let expected = expected.count();
+        let expected = self.records.iter().filter(due).count();
         assert_eq!(self.engine.sweep(shard, self.now), expected, "swept too many or too few");
     }
 
@@ -541,7 +444,8 @@ impl World {
             closed,
             dead: false,
             pooled: false,
-            idle_since: None,
+            rests: false,
+            unused_since: None,
         });
         conn
     }
@@ -568,139 +472,12 @@ impl World {
 
     /// Connections at rest, by the account.
     fn idle(&self, group: usize) -> impl Iterator<Item = &Record> {
-        let ours = move |record: &&Record| record.group == group && record.idle_since.is_some();
+        let ours = move |record: &&Record| record.group == group && record.rests;
         self.records.iter().filter(ours)
     }
 
     fn is_full(&self, shard: ShardId) -> bool {
         self.engine.slots_in_use(shard) == self.engine.slots_per_shard()
-    }
-
-    /// Brings the account up to date and compares.
-    fn observe(&mut self) {
-        for shard in (0..SHARDS as u16).map(ShardId) {
-            while let Some(duty) = self.engine.next_duty(shard) {
-                match duty {
-                    Duty::Dial(ticket) => self.dials.push(Dial { ticket, dead: false }),
-                    Duty::Close(doomed) => self.closes.push(doomed),
-                }
-            }
-        }
-        self.observe_callers();
-        self.observe_connections();
-        for group in 0..GROUPS {
-            self.check_group(group);
-        }
-        self.check_slots();
-    }
-
-    /// INV-5: in line, callers are served in order of arrival.
-    fn observe_callers(&mut self) {
-        let mut passed_over = [false; GROUPS];
-        for at in 0..self.callers.len() {
-            let caller = &self.callers[at];
-            let (group, in_line) = (caller.group, caller.waiter.is_in_line());
-            let Some(found) = caller.found() else {
-                passed_over[group] |= in_line;
-                continue;
-            };
-            if caller.served {
-                continue;
-            }
-            assert!(!(in_line && passed_over[group]), "INV-5: served out of turn");
-            match found {
-                Found::Ready { id, .. } => {
-                    assert_eq!(self.records[id].group, group, "INV-1: another group's");
-                    assert!(!self.records[id].dead, "INV-6: handed over dead");
-                }
-                Found::Failed(cause) => assert_eq!(cause, self.causes, "an old cause"),
-                Found::Exhausted => {
-                    let full = (0..SHARDS as u16).any(|shard| self.is_full(ShardId(shard)));
-                    assert!(full, "exhausted, and every shard has a slot");
-                }
-                Found::Closed => {
-                    assert!(self.sides[group].closed || !in_line, "told of a close too soon");
-                }
-            }
-            self.callers[at].served = true;
-        }
-    }
-
-    /// INV-1, INV-4: each open connection is in exactly one place; what is in none rests.
-    fn observe_connections(&mut self) {
-        let mut places = vec![0_u32; self.records.len()];
-        let held = self.leases.iter().map(|lease| lease.tenant.conn.id);
-        let doomed = self.closes.iter().filter_map(|doomed| doomed.conn.as_ref());
-        let boxed = self.callers.iter().filter_map(|caller| match caller.found()? {
-            Found::Ready { id, .. } => Some(id),
-            _ => None,
-        });
-        for id in held.chain(doomed.map(|conn| conn.id)).chain(boxed) {
-            places[id] += 1;
-        }
-        for (id, (record, places)) in self.records.iter_mut().zip(places).enumerate() {
-            let closed = record.closed.load(Ordering::Relaxed);
-            assert!(closed <= 1, "INV-4: {id} was closed {closed} times");
-            assert!(places <= 1, "INV-1: {id} has {places} owners");
-            let rests = record.pooled && closed == 0 && places == 0;
-            assert!(closed == 0 || places == 0, "INV-4: {id} is closed and owned");
-            if !rests {
-                record.idle_since = None;
-            } else if record.idle_since.is_none() {
-                assert!(!record.dead, "INV-6: {id} rests dead");
-                record.idle_since = Some(self.now);
-            }
-        }
-    }
-
-    fn check_group(&self, group: usize) {
-        let side = &self.sides[group];
-        let counts = self.engine.counts(&side.group);
-        let limits = &side.limits;
-        let ours = |seat: &Seat<Conn, Cause>| Arc::ptr_eq(seat.group(), &side.group);
-
-        let idle = self.idle(group).count() as u32;
-        assert_eq!(counts.idle, idle, "INV-2: the idle count");
-        assert!(idle <= limits.max_idle, "INV-2: {idle} idle");
-
-        let dials = || self.dials.iter().filter(|dial| ours(dial.ticket.seat()));
-        let in_use = self.leases.iter().filter(|lease| ours(lease.seat())).count()
-            + self.callers.iter().filter(|caller| caller.holds_one_of(group)).count();
-        let closing = || self.closes.iter().filter(|doomed| ours(&doomed.place.seat));
-        let ending = closing().filter(|doomed| doomed.place.permit).count();
-        let live = (dials().count() + in_use + ending) as u32 + idle;
-        assert_eq!(counts.live, live, "INV-2: the permits");
-        assert!(live <= limits.max_live, "INV-2: {live} live");
-
-        let waiting = self.waiting(group);
-        let dialing = dials().filter(|dial| dial.ticket.caller.is_none()).count() as u32;
-        assert_eq!((counts.waiting, counts.dialing), (waiting, dialing), "INV-2: the demand");
-        assert!(waiting <= limits.max_waiters, "INV-2: {waiting} wait");
-        if waiting > dialing {
-            assert_eq!(idle, 0, "INV-5: idle while {waiting} wait and {dialing} dials run");
-            assert_eq!(live, limits.max_live, "INV-5: a permit free and no dial");
-        }
-        if side.closed {
-            assert_eq!((idle, waiting), (0, 0), "INV-9: left behind in a closed group");
-        }
-        let closed: u64 = counts.closed.iter().sum();
-        assert_eq!((counts.opened, closed), (side.opened, side.vacated), "INV-9: the counters");
-    }
-
-    /// INV-3 from the outside: every slot that is taken is taken for something that we know of.
-    fn check_slots(&self) {
-        let count = |state: State| {
-            let slabs = self.engine.shards.iter().flat_map(|shard| shard.slab.iter());
-            slabs.filter(|(_, slot)| slot.state() == state).count()
-        };
-        let boxed = |group| self.callers.iter().filter(move |caller| caller.holds_one_of(group));
-        let in_use =
-            self.leases.len() + (0..GROUPS).map(|group| boxed(group).count()).sum::<usize>();
-        let idle: usize = (0..GROUPS).map(|group| self.idle(group).count()).sum();
-        assert_eq!(count(State::Dialing), self.dials.len(), "slots that dial");
-        assert_eq!(count(State::InUse), in_use, "slots in use");
-        assert_eq!(count(State::Idle), idle, "slots at rest");
-        assert_eq!(count(State::Closing), self.closes.len(), "slots that close");
     }
 
     /// INV-9: everything comes back, or everything is dropped where it is; either way each
@@ -718,11 +495,17 @@ impl World {
     }
 
     fn come_back(&mut self) {
-        for group in 0..GROUPS {
-            self.step(Op::Close(group));
-        }
         while !self.callers.is_empty() {
             self.step(Op::Cancel(0));
+        }
+        // INV-3: what rests has a hint, or this misses it.
+        for group in 0..GROUPS {
+            for _ in 0..self.idle(group).count() {
+                self.step(Op::Checkout(Spot { group, shard: ShardId(0), steal_min: 1 }));
+            }
+        }
+        for group in 0..GROUPS {
+            self.step(Op::Close(group));
         }
         while !self.leases.is_empty() {
             self.step(Op::GiveBack(0));
@@ -758,62 +541,4 @@ impl Caller {
 fn pick<V>(from: &mut Vec<V>, which: u8) -> Option<V> {
     let count = from.len();
     (count > 0).then(|| from.remove(usize::from(which) % count))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{fs, path::Path};
-
-    use super::*;
-
-    /// xorshift64*: good enough to pick operations.
-    struct Seeded(u64);
-
-    impl Seeded {
-        fn bytes(&mut self, count: usize) -> Vec<u8> {
-            let mut byte = || {
-                self.0 ^= self.0 >> 12;
-                self.0 ^= self.0 << 25;
-                self.0 ^= self.0 >> 27;
-                (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 56) as u8
-            };
-            (0..count).map(|_| byte()).collect()
-        }
-    }
-
-    struct NameIt<'a>(&'a dyn fmt::Display);
-
-    impl Drop for NameIt<'_> {
-        fn drop(&mut self) {
-            if std::thread::panicking() {
-                eprintln!("failed: {}", self.0);
-            }
-        }
-    }
-
-    #[test]
-    fn seeded_sequences_keep_the_invariants() {
-        for seed in 1..=4_000_u64 {
-            let name = format!("seed {seed}");
-            let _named = NameIt(&name);
-            let mut random = Seeded(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-            let length = 20 + (seed as usize * 7) % 600;
-            run(&random.bytes(length));
-        }
-    }
-
-    /// What the fuzzer found worth keeping, run without the fuzzer.
-    #[test]
-    fn the_fuzz_corpus_keeps_the_invariants() {
-        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/engine");
-        // Absent from a published package.
-        let Ok(entries) = fs::read_dir(corpus) else {
-            return;
-        };
-        for entry in entries {
-            let path = entry.unwrap().path();
-            let _named = NameIt(&path.display());
-            run(&fs::read(&path).unwrap());
-        }
-    }
 }

@@ -1,0 +1,387 @@
+#!/usr/bin/env bash
+# Proves that the models can fail: breaks the engine in one place at a time, in a copy of the tree,
+# and expects a model to notice.
+#
+#   loom-tests/mutate.sh            all mutants
+#   loom-tests/mutate.sh fence      those whose name contains "fence"
+#
+# A mutant is an exact text in one file. If the text is not found exactly once the script stops:
+# a mutant that no longer applies would count as killed or survived for nothing.
+set -euo pipefail
+
+only=${1:-}
+tree=$(cd "$(dirname "$0")/.." && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+mkdir "$work/tree"
+tar -C "$tree" --exclude=./target --exclude=./.git --exclude=./fuzz --exclude=./loom-tests/target \
+    -cf - . | tar -C "$work/tree" -xf -
+cp -r "$work/tree/src" "$work/pristine"
+
+export CARGO_TARGET_DIR=$work/target
+export RUSTFLAGS="--cfg loom"
+# A mutant mostly waits for the compiler.
+export CARGO_INCREMENTAL=1
+export CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
+export RUST_BACKTRACE=0
+export MODELS_FAIL_FAST=1
+
+killed=0
+survived=0
+wrong=0
+declare -A excuse
+
+# Mutants that no model can kill, each with the reason. A mutant listed here that dies is an error
+# too: then the reason is wrong.
+equivalent() {
+    excuse[$1]=$2
+}
+
+# mutant NAME "TEST..." FILE OLD NEW
+# Runs the test files named; a file may carry a filter, "waiters:purge", and a bound on preemptions
+# other than the models' own, "waiters:purge@2".
+mutant() {
+    local name=$1 tests=$2 file=$3
+    if [[ $name != *"$only"* ]]; then
+        return
+    fi
+    OLD=$4 NEW=$5 python3 - "$work/tree/src/$file" "$name" <<'PY'
+import os, sys
+path, name = sys.argv[1:]
+text, old = open(path).read(), os.environ["OLD"]
+found = text.count(old)
+if found != 1:
+    sys.exit(f"{name}: found {found} times instead of once in {path}:\n{old}")
+open(path, "w").write(text.replace(old, os.environ["NEW"]))
+PY
+    local began=$SECONDS verdict=survived
+    local entry
+    for entry in $tests; do
+        if ! red "$name" "${entry%%:*}" "${entry#"${entry%%:*}"}"; then
+            continue
+        fi
+        verdict=killed
+        break
+    done
+    cp "$work/pristine/$file" "$work/tree/src/$file"
+    local took=$((SECONDS - began))
+    if [[ $verdict == killed ]]; then
+        killed=$((killed + 1))
+        printf 'killed    %-34s %3ds  by %s\n' "$name" "$took" "$by"
+        if [[ -v excuse[$name] ]]; then
+            wrong=$((wrong + 1))
+            echo "          and yet it is listed as equivalent: ${excuse[$name]}"
+        fi
+    else
+        survived=$((survived + 1))
+        if [[ -v excuse[$name] ]]; then
+            printf 'survived  %-34s %3ds  %s\n' "$name" "$took" "${excuse[$name]}"
+        else
+            wrong=$((wrong + 1))
+            printf 'SURVIVED  %-34s %3ds\n' "$name" "$took"
+        fi
+    fi
+}
+
+# Whether a test file turns red; `by` names the first model that did. A mutant that does not
+# compile stops the script.
+red() {
+    local name=$1 test=$2 filter=${3#:} models
+    if ! (cd "$work/tree/loom-tests" && cargo test --release --test "$test" --no-run) \
+        >"$work/build" 2>&1; then
+        cat "$work/build"
+        echo "$name does not compile"
+        exit 1
+    fi
+    models=$(sed -n 's/^ *Executable.*(\(.*\))$/\1/p' "$work/build")
+    # The longest model runs only where it is asked for by name.
+    local skip=(--skip two_waits)
+    if [[ $filter == *two_waits* ]]; then
+        skip=()
+    fi
+    # In a subshell, which keeps the shell's own word on an aborted child out of the report.
+    if (
+        if [[ $filter == *@* ]]; then
+            export LOOM_MAX_PREEMPTIONS=${filter#*@}
+        fi
+        timeout 120 "$models" ${filter:+"${filter%@*}"} "${skip[@]}"
+        exit $?
+    ) >"$work/run" 2>&1; then
+        if grep -q '^running 0 tests' "$work/run"; then
+            echo "$name: no model is called $test:$filter"
+            exit 1
+        fi
+        return 1
+    fi
+    by=$test/$(sed -n 's/^RED //p' "$work/run" | head -n 1)
+    if [[ $by == "$test/" ]]; then
+        # A deadlock that loom meets while it unwinds ends the process before we hear of it.
+        by="$test, aborted"
+    fi
+}
+
+# Covered twice: the mutant is as right as the original, in production too.
+equivalent closed-check-in-return-off \
+    'a shortcut: rest, fence and settle close it within the same call'
+equivalent hand-off-gives-up \
+    'who gets the connection back puts it to rest, fences and settles: the next in line is served'
+fenced='popping an empty lane fences inside the queue, in crossbeam as in the model; kept, because'
+equivalent fence-in-wait-off "$fenced the engine must not live off that"
+equivalent fence-in-close-off "$fenced the engine must not live off that"
+equivalent purge-fence-off "$fenced the engine must not live off that"
+counted='a count guards nothing by itself: its changes are RMWs, and the fences order them'
+for count in permits-take permits-put demand-add demand-sub demand-close; do
+    equivalent "$count-relaxed" "$counted"
+done
+# Not covered, and not visible to loom, which runs the writes of one thread in their order and lets
+# a read-modify-write see the latest value: only weakly ordered hardware tells the difference.
+in_order='invisible: the letter box is a queue with edges of its own, and loom keeps its push and'
+for weaker in Relaxed Release Acquire; do
+    equivalent "fill-$weaker" "$in_order the change of state in order"
+done
+equivalent poll-relaxed "$in_order the change of state in order"
+equivalent cancel-relaxed "$in_order the change of state in order"
+equivalent purge-flag-relaxed 'invisible: loom does not move the store up past the push before it'
+# Not reached.
+equivalent settle-once \
+    'out of reach: needs a caller that leaves, one that arrives and a return within five preemptions'
+equivalent purge-dials-for-nobody \
+    'out of reach: needs a purge, a table that fills and a connection that ends, on three threads'
+
+# --- the slot's word ---------------------------------------------------------------------------
+swap='next.pack(),
+                Ordering::AcqRel,'
+for weaker in Relaxed Release Acquire; do
+    mutant "slot-step-$weaker" slot engine/slot.rs "$swap" "${swap/AcqRel/$weaker}"
+done
+mutant slot-resting-relaxed slot engine/slot.rs \
+    'self.word.load(Ordering::Acquire)' 'self.word.load(Ordering::Relaxed)'
+mutant generation-check-off 'slot checkout' engine/slot.rs \
+    'generation != word.generation' 'generation != word.generation && false'
+mutant bump-on-return-off 'slot checkout' engine/state.rs \
+    '(State::Idle, false, self.generation.next())' '(State::Idle, false, self.generation)'
+mutant bump-on-abandon-off 'slot dial' engine/state.rs \
+    'Event::Abandon) => (State::Vacant, false, self.generation.next())' \
+    'Event::Abandon) => (State::Vacant, false, self.generation)'
+mutant bump-on-vacate-off 'slot dial' engine/state.rs \
+    'Event::Vacate) => (State::Vacant, false, self.generation.next())' \
+    'Event::Vacate) => (State::Vacant, false, self.generation)'
+mutant dead-check-in-return-off slot engine/state.rs \
+    'Event::Return) if !self.dead' 'Event::Return)'
+mutant dead-check-in-fulfil-off 'slot dial' engine/state.rs \
+    'Event::Fulfil) if !self.dead' 'Event::Fulfil)'
+mutant no-mark-in-use 'slot checkout' engine/state.rs \
+    'Event::HangUp) if !self.dead => (State::InUse, true,' \
+    'Event::HangUp) if !self.dead => (State::InUse, false,'
+mutant no-mark-on-a-dial 'slot dial' engine/state.rs \
+    'Event::HangUp) => (State::Dialing, true,' 'Event::HangUp) => (State::Dialing, false,'
+
+# --- rest and checkout -------------------------------------------------------------------------
+mutant other-group-check-off checkout:stale engine/hit.rs \
+    'if !core::ptr::eq(&raw const *lease.tenant.seat.group, group) {' \
+    'if !core::ptr::eq(&raw const *lease.tenant.seat.group, group) && false {'
+mutant put-right-off checkout:stale engine/hit.rs \
+    'self.put_right(lease);' 'self.discard(lease, CloseReason::Surplus);'
+mutant full-ring-drops-hint checkout engine/hit.rs \
+    'self.make_room(group, shard, hint);' 'let _ = hint;'
+mutant hang-up-keeps-credit checkout engine/end.rs \
+    'if let HangUp::Idle(tenant) = self.slot(shard, index).hang_up() {
+            self.unrest(&tenant);' \
+    'if let HangUp::Idle(tenant) = self.slot(shard, index).hang_up() {'
+mutant dead-return-keeps-credit checkout engine/hit.rs \
+    'Err(tenant) => {
+                self.unrest(&tenant);' \
+    'Err(tenant) => {'
+mutant credits-cap-off credits engine/credits.rs \
+    '(account.idle < account.quota).then(|| Account { idle:' 'true.then(|| Account { idle:'
+mutant credits-raid-check-off credits engine/credits.rs \
+    '(account.idle < account.quota)
+                    .then(' \
+    '(account.quota > 0)
+                    .then('
+
+# --- nobody sleeps while a connection rests ----------------------------------------------------
+recheck='if seat.group.demand.is_contended() {
+            self.settle(&seat.group, seat.shard, ANYWHERE);
+        }'
+mutant fence-in-return-off 'waiters close' engine/hit.rs \
+    "fence(Ordering::SeqCst);
+        $recheck" "$recheck"
+mutant recheck-after-rest-off 'waiters close' engine/hit.rs "$recheck" ''
+settle='self.settle(group, seat.shard, ANYWHERE);
+        }
+    }
+}'
+mutant fence-in-slow-return-off 'waiters close dial' engine/hit.rs \
+    "fence(Ordering::SeqCst);
+            $settle" "$settle"
+mutant settle-in-slow-return-off 'waiters close dial' engine/hit.rs "$settle" '}
+    }
+}'
+mutant closed-check-in-return-off 'close' engine/hit.rs \
+    'if group.demand.wanted().closed {
+            return self.discard(lease, CloseReason::PoolClosed);
+        }' ''
+mutant dead-check-in-hand-over-off 'waiters' engine/hit.rs \
+    'if self.is_dead(&lease) {
+            return self.discard(lease, CloseReason::PeerClosed);
+        }' ''
+mutant fence-in-wait-off 'close waiters:sibling waiters:polls dial:vacate' engine/line.rs \
+    'fence(Ordering::SeqCst);
+        self.settle(group, seat.shard, steal_min);' \
+    'self.settle(group, seat.shard, steal_min);'
+mutant settle-in-wait-off 'close dial waiters' engine/line.rs \
+    'self.settle(group, seat.shard, steal_min);' 'let _ = steal_min;'
+mutant fence-in-settle-off 'waiters:cancel_vs_wait_vs_return@2' engine/line.rs \
+    'self.rest(lease, &seat, rested);
+                // SeqCst: as in `give_back`; who lined up before it is seen by the next turn.
+                fence(Ordering::SeqCst);' \
+    'self.rest(lease, &seat, rested);'
+mutant settle-once 'waiters:cancel waiters:checkout_vs_wait' engine/line.rs \
+    'fence(Ordering::SeqCst);
+            }
+        }' \
+    'fence(Ordering::SeqCst);
+                break;
+            }
+        }'
+mutant closed-check-in-settle-off close engine/line.rs \
+    'if group.demand.wanted().closed {
+            while let Some(lease)' \
+    'if false {
+            while let Some(lease)'
+mutant closed-leaves-waiters 'close' engine/line.rs \
+    'while let Some(waiter) = group.waiters.next() {
+                match waiter.fill(Outcome::Closed)' \
+    'while let Some(waiter) = group.waiters.next().filter(|_| false) {
+                match waiter.fill(Outcome::Closed)'
+mutant fence-in-close-off 'close' engine/end.rs \
+    'fence(Ordering::SeqCst);
+            self.settle(group, group.first, ANYWHERE);' \
+    'self.settle(group, group.first, ANYWHERE);'
+mutant cancel-keeps-the-lease waiters:cancel engine/line.rs \
+    'Cancelled::TooLate(Some(Outcome::Ready(lease))) => self.put_back(lease)' \
+    'Cancelled::TooLate(Some(Outcome::Ready(lease))) => self.discard(lease, CloseReason::Dirty)'
+mutant cancel-stays-counted waiters:cancel engine/line.rs \
+    'group.waiters.note_cancelled();
+                group.demand.left();' \
+    'group.waiters.note_cancelled();'
+mutant hand-off-gives-up 'waiters:cancel' engine/line.rs \
+    'group.waiters.forget_one();
+                    lease = back;' \
+    'group.waiters.forget_one();
+                    return Err(back);
+                    #[allow(unreachable_code)]
+                    { lease = self.take(group, seat.shard).unwrap(); }'
+mutant hand-off-does-not-wake waiters engine/line.rs \
+    'waiter.wake();
+                    return Ok(());' \
+    'return Ok(());'
+mutant purge-looks-after-nobody waiters:purge engine/line.rs \
+    'self.settle(group, seat.shard, ANYWHERE);
+            self.dial_if_needed(seat);
+            if group' \
+    'if group'
+mutant purge-fence-off waiters:purge engine/line.rs \
+    'fence(Ordering::SeqCst);
+            self.settle(group, seat.shard, ANYWHERE);
+            self.dial_if_needed(seat);' \
+    'self.settle(group, seat.shard, ANYWHERE);
+            self.dial_if_needed(seat);'
+mutant purge-dials-for-nobody waiters:purge engine/line.rs \
+    'self.dial_if_needed(seat);
+            if group' \
+    'if group'
+mutant purge-flag-off waiters:purge engine/waiters.rs \
+    'if self.purging.swap(true, Ordering::Acquire) {' \
+    'if self.purging.swap(true, Ordering::Acquire) && false {'
+mutant purge-flag-relaxed waiters:purge engine/waiters.rs \
+    'self.purging.store(false, Ordering::Release)' 'self.purging.store(false, Ordering::Relaxed)'
+
+# --- the letter box ----------------------------------------------------------------------------
+fill='compare_exchange(WAITING, FILLED, Ordering::AcqRel, Ordering::Relaxed)'
+for weaker in Relaxed Release Acquire; do
+    mutant "fill-$weaker" 'waiters:cancel_vs_hand waiters:sibling close:fulfil dial:alone' engine/waiters.rs "$fill" "${fill/AcqRel/$weaker}"
+done
+mutant poll-relaxed 'waiters:sibling close:fulfil dial:alone' engine/waiters.rs \
+    'if self.state.load(Ordering::Acquire) != FILLED {' \
+    'if self.state.load(Ordering::Relaxed) != FILLED {'
+mutant poll-looks-first waiters engine/waiters.rs \
+    'register_waker(&self.waker, cx.waker());' \
+    'let early = self.state.load(Ordering::Acquire);
+        register_waker(&self.waker, cx.waker());
+        if early != FILLED {
+            return Poll::Pending;
+        }'
+mutant cancel-relaxed 'waiters:cancel_vs_hand close:cancel dial:cancel' engine/waiters.rs \
+    'Ordering::AcqRel,
+            // Acquire: sees the outcome that `fill` released.
+            Ordering::Acquire,' \
+    'Ordering::Relaxed, Ordering::Relaxed,'
+
+# --- dials and permits -------------------------------------------------------------------------
+mutant fence-in-dial-off 'dial:vacate dial:failed dial:alone dial:full_table' engine/dial.rs \
+    'fence(Ordering::SeqCst);
+            if !group.demand.wanted().needs_dial() {' \
+    'if !group.demand.wanted().needs_dial() {'
+mutant dial-in-wait-off 'dial' engine/line.rs \
+    'self.settle(group, seat.shard, steal_min);
+        self.dial_if_needed(seat);' \
+    'self.settle(group, seat.shard, steal_min);'
+mutant dial-in-vacate-off 'dial' engine/end.rs \
+    'self.dial_if_needed(&seat);' ''
+mutant dial-in-abandon-off 'dial' engine/dial.rs \
+    'group.permits.put();
+        self.dial_if_needed(seat);' \
+    'group.permits.put();'
+mutant settle-without-permit-off 'waiters:sibling dial' engine/dial.rs \
+    'return self.settle(group, seat.shard, ANYWHERE);' 'return;'
+mutant no-second-look-at-permit dial engine/dial.rs \
+    'group.permits.put();
+                continue;' \
+    'group.permits.put();
+                return;'
+mutant full-table-spins dial:full_table engine/dial.rs \
+    'if !told && group.waiters.is_empty() {' 'if !told && group.waiters.is_empty() && false {'
+mutant full-table-stops dial:full_table engine/dial.rs \
+    'if !told && group.waiters.is_empty() {' 'if !told {'
+mutant failed-dial-tells-nobody dial engine/dial.rs \
+    'self.fail_one(group, Outcome::Failed(cause));' \
+    '{ drop(cause); group.demand.dial_over(); }'
+mutant dial-for-nobody-stays-counted dial engine/dial.rs \
+    'seat.group.demand.dial_over();
+            self.give_back(lease, now);' \
+    'self.give_back(lease, now);'
+mutant dial-alone-forgets-its-lease dial engine/dial.rs \
+    'Err(Outcome::Ready(lease)) => self.give_back(lease, now),' \
+    'Err(Outcome::Ready(lease)) => self.discard(lease, CloseReason::Dirty),'
+mutant redial-frees-its-permit dial:redial engine/end.rs 'if permit {' 'if permit || true {'
+mutant served-in-two-steps dial engine/demand.rs \
+    'self.sub(WAITING + DIALING);' 'self.sub(WAITING); self.sub(DIALING);'
+mutant one-dial-too-many dial engine/demand.rs \
+    'self.waiting > self.dialing' 'self.waiting >= self.dialing && self.waiting > 0'
+mutant permits-check-off dial engine/permits.rs '(live < self.limit).then_some' 'true.then_some'
+mutant permits-take-relaxed 'dial:vacate dial:failed dial:alone dial:one_permit' engine/permits.rs \
+    'fetch_update(Ordering::AcqRel, Ordering::Acquire,' \
+    'fetch_update(Ordering::Relaxed, Ordering::Relaxed,'
+mutant permits-put-relaxed 'dial:vacate dial:failed dial:alone dial:one_permit' engine/permits.rs \
+    'fetch_sub(1, Ordering::AcqRel)' 'fetch_sub(1, Ordering::Relaxed)'
+mutant demand-add-relaxed 'close waiters:sibling dial:failed' engine/demand.rs \
+    'Ordering::AcqRel,
+                Ordering::Relaxed,' \
+    'Ordering::Relaxed,
+                Ordering::Relaxed,'
+mutant demand-sub-relaxed 'close waiters:cancel_vs_hand dial:alone' engine/demand.rs \
+    'fetch_sub(what, Ordering::AcqRel)' 'fetch_sub(what, Ordering::Relaxed)'
+mutant demand-close-relaxed 'close' engine/demand.rs \
+    'fetch_or(CLOSED, Ordering::AcqRel)' 'fetch_or(CLOSED, Ordering::Relaxed)'
+
+echo "$killed killed, $survived survived of $((killed + survived)), in ${SECONDS}s"
+if ((killed + survived == 0)); then
+    echo "no mutant is called $only"
+    exit 1
+fi
+if ((wrong > 0)); then
+    echo "$wrong without a valid excuse"
+    exit 1
+fi
