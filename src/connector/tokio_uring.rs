@@ -7,7 +7,7 @@ use super::{Connection, Connector};
 use crate::{BoxError, Endpoint, Host, Socket};
 
 /// Pools [`tokio_uring::net::TcpStream`]s. Build the pool with
-/// [`Host::TokioUring`](crate::Host::TokioUring).
+/// [`Host::TokioUring`].
 ///
 /// A stream is made once, when its socket is dialled; a checkout makes no system call. It belongs
 /// to its shard's thread, so checkouts succeed only there (see [`Connector::SHARD_LOCAL`]).

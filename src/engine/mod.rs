@@ -1,7 +1,7 @@
 //! The pool's engine: who owns which connection, and who is owed one.
 //!
 //! Sans-I/O: no socket, clock, thread or task lives here, and it is generic over the connection
-//! `T` and the dial error `E`. Time comes in as a [`Tick`]; what has to be done to sockets goes out
+//! `T` and the dial error `E`. Time comes in as a [`crate::clock::Tick`]; what has to be done to sockets goes out
 //! as a [`Duty`] to the shard that owns the slot. loom and the fuzzer drive it directly.
 //!
 //! # Invariants

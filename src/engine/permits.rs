@@ -20,8 +20,9 @@ impl Permits {
     /// Takes one permit, if one is free.
     #[must_use]
     pub fn take(&self) -> bool {
-        // AcqRel: an RMW in the order of all takes and puts, so that a put is never overlooked.
-        // Together with the fences in `Engine::dial_if_needed` it decides who dials.
+        // AcqRel: an RMW in the order of all takes and puts. A take that fails is only a load:
+        // that it does not overlook a put is the doing of the fences in
+        // `Engine::dial_if_needed`.
         self.live
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |live| {
                 (live < self.limit).then_some(live + 1)
