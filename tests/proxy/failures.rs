@@ -235,7 +235,7 @@ async fn an_exhausted_pool_is_503_or_504(backend: &str) {
     second.send(GET).await;
     proxy.endpoint(|endpoint| endpoint["waiting"] == 1).await;
     // One has the connection, one waits for it, and that is all that may wait.
-    assert_failure(&proxy.ask(GET).await, 503, &upstream, "wait");
+    assert_failure(&proxy.ask(GET).await, 503, &upstream, "1 callers are in line");
     assert_failure(&second.response().await, 504, &upstream, "within 2000 ms");
     go.send_replace(true);
     assert_eq!(first.response().await.status(), 200);
