@@ -461,12 +461,18 @@ impl<C: Connector> Worker<C> {
         self.events.clear();
         let busy: Vec<SlotIndex> = self.work.keys().copied().collect();
         for slot in busy {
+            let error = io::Error::new(error.kind(), error.to_string());
+            let cause =
+                |endpoint, _| DialError::new(endpoint, DialErrorKind::Backend, error.into());
             match self.work.get(&slot) {
                 Some(Work::Dialing { stage: Stage::Connecting { .. }, .. }) => {
-                    let error = io::Error::new(error.kind(), error.to_string());
-                    self.fail(slot, |endpoint, _| {
-                        DialError::new(endpoint, DialErrorKind::Backend, error.into())
-                    });
+                    self.fail(slot, cause);
+                }
+                // Its watch went with the ring.
+                Some(Work::Dialing { stage: Stage::Preparing(task), .. }) => {
+                    self.task_slots.remove(&task.id());
+                    task.abort();
+                    self.reject(slot, None, cause);
                 }
                 Some(Work::Closing(_) | Work::Rejecting { .. }) => {
                     self.events.push_back(Event::Closed(slot));
