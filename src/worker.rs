@@ -247,24 +247,16 @@ impl<C: Connector> Worker<C> {
             Stage::Resolving(task) => {
                 self.task_slots.remove(&task.id());
                 task.abort();
-                self.fail_timed_out(slot);
+                self.fail(slot, DialError::timed_out);
             }
             Stage::Preparing(task) => {
                 self.task_slots.remove(&task.id());
                 task.abort();
                 // The task owns the socket and closes it when it is dropped; only the watch is
                 // left to end.
-                self.reject_timed_out(slot);
+                self.reject(slot, None, DialError::timed_out);
             }
         }
-    }
-
-    fn fail_timed_out(&mut self, slot: SlotIndex) {
-        self.fail(slot, DialError::timed_out);
-    }
-
-    fn reject_timed_out(&mut self, slot: SlotIndex) {
-        self.reject(slot, None, DialError::timed_out);
     }
 
     /// A dial that holds no socket has failed.
@@ -273,12 +265,9 @@ impl<C: Connector> Worker<C> {
         slot: SlotIndex,
         cause: impl FnOnce(crate::Endpoint, Duration) -> DialError,
     ) {
-        let Some(Work::Dialing { dial, deadline, .. }) = self.work.remove(&slot) else {
-            return;
-        };
-        self.deadlines.remove(&(deadline, slot));
-        let endpoint = dial.seat().group().key().endpoint().clone();
-        self.abandon(dial, cause(endpoint, self.inner.config.connect_timeout));
+        if let Some((dial, cause)) = self.end_dial(slot, cause) {
+            self.abandon(dial, cause);
+        }
     }
 
     /// A dial whose socket is watched has failed: the watch ends and the socket closes first.
@@ -288,14 +277,26 @@ impl<C: Connector> Worker<C> {
         conn: Option<C::Connection>,
         cause: impl FnOnce(crate::Endpoint, Duration) -> DialError,
     ) {
-        let Some(Work::Dialing { dial, deadline, .. }) = self.work.remove(&slot) else {
+        let Some((dial, cause)) = self.end_dial(slot, cause) else {
             return;
+        };
+        self.driver.close(slot, conn.and_then(into_socket));
+        self.work.insert(slot, Work::Rejecting { dial, cause });
+    }
+
+    /// Takes a dial and its deadline off the books, with what is to be told of it.
+    fn end_dial(
+        &mut self,
+        slot: SlotIndex,
+        cause: impl FnOnce(crate::Endpoint, Duration) -> DialError,
+    ) -> Option<(Dial<C>, DialError)> {
+        let Some(Work::Dialing { dial, deadline, .. }) = self.work.remove(&slot) else {
+            return None;
         };
         self.deadlines.remove(&(deadline, slot));
         let endpoint = dial.seat().group().key().endpoint().clone();
         let cause = cause(endpoint, self.inner.config.connect_timeout);
-        self.driver.close(slot, conn.and_then(into_socket));
-        self.work.insert(slot, Work::Rejecting { dial, cause });
+        Some((dial, cause))
     }
 
     fn abandon(&mut self, dial: Dial<C>, cause: DialError) {
