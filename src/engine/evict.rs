@@ -1,0 +1,82 @@
+//! Eviction: the connection that rests longest anywhere makes room.
+
+use std::collections::BinaryHeap;
+
+use super::{CloseReason, Engine, Generation, ShardId, credits::Credits, ring::Ring, slab::Hint};
+
+/// The connections that rested longest when somebody last looked, oldest first.
+///
+/// A look passes over every slot, so it keeps the oldest few of what it saw. One of them that
+/// still rests is still older than all that came to rest since and than all that were not among
+/// the oldest, so the order holds until they are used up.
+#[derive(Debug)]
+pub(super) struct Oldest {
+    seen: Ring<(ShardId, Hint)>,
+}
+
+/// How many a look keeps.
+const KEPT: usize = if cfg!(loom) { 2 } else { 64 };
+
+impl Oldest {
+    pub(super) fn new() -> Self {
+        Self { seen: Ring::new(KEPT) }
+    }
+}
+
+impl<T, E, K> Engine<T, E, K> {
+    /// Closes the connection that rests longest, of whatever group. `false` when none rests.
+    #[cold]
+    #[inline(never)]
+    pub fn evict_oldest(&self, reason: CloseReason) -> bool {
+        loop {
+            while let Some((shard, hint)) = self.oldest.seen.pop() {
+                if let Some(tenant) = self.slot(shard, hint.index()).expire(hint.period()) {
+                    self.unrest(&tenant);
+                    self.doom(hint.index(), tenant, reason);
+                    return true;
+                }
+            }
+            if !self.look_for_oldest() {
+                return false;
+            }
+        }
+    }
+
+    /// Room for one more at rest, where the whole pool is at its cap.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn make_way(&self, total: &Credits, shard: ShardId) -> bool {
+        // Somebody else may take what we free; then theirs rests and, at worst, ours does not.
+        (0..TRIES).any(|_| self.evict_oldest(CloseReason::Evicted) && total.take(shard.get()))
+    }
+
+    /// Whether there was anything to keep.
+    fn look_for_oldest(&self) -> bool {
+        let mut origin = None;
+        let mut oldest = BinaryHeap::with_capacity(KEPT + 1);
+        for (id, shard) in self.shards.iter().enumerate() {
+            for (index, slot) in shard.slab.iter() {
+                let Some((period, since)) = slot.resting_since() else {
+                    continue;
+                };
+                let from = *origin.get_or_insert_with(|| since.long_before());
+                oldest.push((since.since(from), id, index, period.bits()));
+                if oldest.len() > KEPT {
+                    oldest.pop();
+                }
+            }
+        }
+        let any = !oldest.is_empty();
+        for (_, id, index, period) in oldest.into_sorted_vec() {
+            let hint = Hint::new(index, Generation::from_bits(period));
+            // Another look beside this one may have filled it: then that one's are as good.
+            if self.oldest.seen.push((ShardId(id as u16), hint)).is_err() {
+                break;
+            }
+        }
+        any
+    }
+}
+
+/// How often a return tries for room.
+const TRIES: usize = 4;

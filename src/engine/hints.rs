@@ -1,0 +1,240 @@
+//! A lane's hints, in the order that its group wants.
+
+use super::{
+    ring::Ring,
+    slab::{Hint, SlotIndex},
+    stack::Stack,
+    state::Generation,
+};
+
+/// Which of a shard's idle connections to an endpoint is handed out next.
+///
+/// It decides which connections grow cold when there are more than the load needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Order {
+    /// The one that has rested longest: all are used in turn and none grows old at rest. A pool
+    /// that a burst has grown keeps its size for as long as every connection gets its turn
+    /// within the idle timeout.
+    #[default]
+    Fifo,
+    /// The one that came back last: as few as the load needs are used, and are warm (caches, and
+    /// the peer's congestion window); the others reach the idle timeout and are closed. A pool
+    /// that a burst has grown shrinks after it.
+    Lifo,
+}
+
+/// The hints of one lane: bounded, lock-free.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "one for each lane; a box would cost a hit a hop")]
+pub enum Hints {
+    /// The oldest first.
+    Fifo(Ring<Hint>),
+    /// The youngest first.
+    Lifo(Stack),
+}
+
+impl Hints {
+    /// No hints, and room for `capacity`.
+    pub fn new(order: Order, capacity: usize) -> Self {
+        match order {
+            Order::Fifo => Self::Fifo(Ring::new(capacity)),
+            Order::Lifo => Self::Lifo(Stack::new(capacity)),
+        }
+    }
+
+    /// Adds a hint; gives it back when there is no room.
+    #[inline]
+    pub fn push(&self, hint: Hint) -> Result<(), Hint> {
+        match self {
+            Self::Fifo(ring) => ring.push(hint),
+            Self::Lifo(stack) => stack.push(to_word(hint)).map_err(from_word),
+        }
+    }
+
+    /// Takes the next hint.
+    #[inline]
+    pub fn pop(&self) -> Option<Hint> {
+        match self {
+            Self::Fifo(ring) => ring.pop(),
+            Self::Lifo(stack) => stack.pop().map(from_word),
+        }
+    }
+
+    /// Adds a hint where there is no room: stale hints go, at least half of all that there are
+    /// (see [`super::Group::with_key`]). What finds no place all the same, this hint or another,
+    /// is given to `expire`.
+    ///
+    /// Bounded, and others may push and pop meanwhile. Live hints are in the hands of this call
+    /// for a moment, where a caller that lines up does not see them. So whoever calls this has to
+    /// look at the demand word afterwards, as after any return (INV-5).
+    pub fn make_room(&self, hint: Hint, is_live: impl Fn(Hint) -> bool, expire: impl Fn(Hint)) {
+        match self {
+            Self::Fifo(ring) => rotate(ring, hint, is_live, expire),
+            Self::Lifo(stack) => sift(stack, hint, is_live, expire),
+        }
+    }
+
+    /// Whether there is no hint at this moment.
+    #[cfg(test)]
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Self::Fifo(ring) => ring.is_empty(),
+            Self::Lifo(stack) => stack.is_empty(),
+        }
+    }
+
+    /// How many hints there is room for.
+    #[cfg(test)]
+    pub fn capacity(&self) -> usize {
+        match self {
+            Self::Fifo(ring) => ring.capacity(),
+            Self::Lifo(stack) => stack.capacity(),
+        }
+    }
+}
+
+/// Drops stale hints from the head of the ring until ours fits; live ones go round to the end.
+fn rotate(
+    ring: &Ring<Hint>,
+    mut hint: Hint,
+    is_live: impl Fn(Hint) -> bool,
+    expire: impl Fn(Hint),
+) {
+    for _ in 0..=ring.capacity() {
+        if let Some(oldest) = ring.pop()
+            && is_live(oldest)
+        {
+            // Live: keep it, in the place that popping it made, or ours when that is gone.
+            match ring.push(oldest) {
+                Ok(()) => continue,
+                Err(crowded_out) => expire(crowded_out),
+            }
+        }
+        match ring.push(hint) {
+            Ok(()) => return,
+            Err(back) => hint = back,
+        }
+    }
+    expire(hint);
+}
+
+/// Drops all stale hints from the stack: they pile up at its bottom, where no pop comes.
+fn sift(stack: &Stack, hint: Hint, is_live: impl Fn(Hint) -> bool, expire: impl Fn(Hint)) {
+    let mut word = to_word(hint);
+    let mut looks = 0;
+    // More than one turn only while another call has the hints, and with them the places, in its
+    // hands. It frees places as it goes on, but if it stalls, we do not.
+    while looks <= stack.capacity() {
+        looks += 1;
+        let is_stale = |word| {
+            looks += 1;
+            !is_live(from_word(word))
+        };
+        match stack.push_over(word, is_stale) {
+            Ok(()) => return,
+            Err(back) => word = back,
+        }
+    }
+    expire(from_word(word));
+}
+
+/// A hint as a stack has it.
+#[inline]
+const fn to_word(hint: Hint) -> u64 {
+    (hint.index().get() as u64) << Generation::BITS | hint.period().bits()
+}
+
+#[inline]
+const fn from_word(word: u64) -> Hint {
+    let index = SlotIndex::new((word >> Generation::BITS) as u32);
+    Hint::new(index, Generation::from_bits(word))
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use core::cell::RefCell;
+
+    use super::*;
+
+    const ORDERS: [Order; 2] = [Order::Fifo, Order::Lifo];
+
+    fn hint(index: u32) -> Hint {
+        Hint::new(SlotIndex::new(index), Generation::from_bits(u64::from(index) * 3 + 1))
+    }
+
+    fn drained(hints: &Hints) -> Vec<usize> {
+        core::iter::from_fn(|| hints.pop()).map(|hint| hint.index().get()).collect()
+    }
+
+    #[test]
+    fn a_hint_survives_the_way_through_a_word() {
+        for (index, period) in
+            [(0, 0), (1, 1), (SlotIndex::MAX as u32 - 1, u64::MAX), (77, 1 << 39)]
+        {
+            let hint = Hint::new(SlotIndex::new(index), Generation::from_bits(period));
+            assert_eq!(from_word(to_word(hint)), hint);
+        }
+    }
+
+    #[test]
+    fn each_order_is_what_it_says() {
+        for (order, expected) in ORDERS.into_iter().zip([[0, 1, 2], [2, 1, 0]]) {
+            let hints = Hints::new(order, 3);
+            assert!(hints.is_empty());
+            (0..3).for_each(|index| hints.push(hint(index)).unwrap());
+            assert_eq!((hints.push(hint(3)), hints.capacity()), (Err(hint(3)), 3));
+            assert_eq!(drained(&hints), expected, "{order:?}");
+        }
+    }
+
+    #[test]
+    fn stale_hints_make_room_and_live_ones_stay() {
+        // A ring goes round as far as its first stale hint, here the second.
+        for (order, expected) in ORDERS.into_iter().zip([vec![2, 4, 0, 6], vec![6, 4, 2, 0]]) {
+            let hints = Hints::new(order, 6);
+            (0..6).for_each(|index| hints.push(hint(index)).unwrap());
+            let is_live = |hint: Hint| hint.index().get().is_multiple_of(2);
+            hints.make_room(hint(6), is_live, |hint| panic!("expired {hint:?}"));
+            let left: Vec<_> =
+                drained(&hints).into_iter().filter(|at| at.is_multiple_of(2)).collect();
+            assert_eq!(left, expected, "{order:?}");
+        }
+    }
+
+    #[test]
+    fn where_all_are_live_the_newcomer_is_expired() {
+        for order in ORDERS {
+            let hints = Hints::new(order, 3);
+            (0..3).for_each(|index| hints.push(hint(index)).unwrap());
+            let (expired, looks) = (RefCell::new(Vec::new()), core::cell::Cell::new(0));
+            let is_live = |_| {
+                looks.set(looks.get() + 1);
+                true
+            };
+            hints.make_room(hint(3), is_live, |hint| expired.borrow_mut().push(hint));
+            assert_eq!(expired.into_inner(), [hint(3)], "{order:?}");
+            assert!(looks.get() <= 4, "{order:?}: {} looks", looks.get());
+            let mut left = drained(&hints);
+            left.sort_unstable();
+            assert_eq!(left, [0, 1, 2], "{order:?}");
+        }
+    }
+
+    #[test]
+    fn who_finds_all_hints_in_the_hands_of_another_does_not_wait() {
+        let hints = Hints::new(Order::Lifo, 2);
+        (0..2).for_each(|index| hints.push(hint(index)).unwrap());
+        let expired = RefCell::new(Vec::new());
+        let is_live = |looked_at: Hint| {
+            // The outer call has both hints now, and no place is free.
+            if looked_at == hint(1) {
+                hints.make_room(hint(3), |_| true, |hint| expired.borrow_mut().push(hint));
+            }
+            looked_at != hint(1)
+        };
+        hints.make_room(hint(2), is_live, |hint| panic!("expired {hint:?}"));
+        assert_eq!(expired.take(), [hint(3)]);
+        assert_eq!(drained(&hints), [2, 0]);
+    }
+}

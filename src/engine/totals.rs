@@ -1,0 +1,196 @@
+//! The limits of a whole pool, and the groups that they keep from a dial.
+
+use super::{
+    credits::Credits,
+    group::{Group, Seat},
+    lease::Class,
+    permits::Permits,
+    ring::Inbox,
+};
+use crate::{
+    clock::Tick,
+    sync::{Arc, Ordering, fence},
+};
+
+/// How much all groups of an engine may have together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TotalLimits {
+    /// Connections at once, dials and closes included.
+    pub max_live: Option<u32>,
+    /// Connections at rest at once, exact over all shards.
+    pub max_idle: Option<u32>,
+    /// Dials at once.
+    pub max_dialing: Option<u32>,
+}
+
+/// The same, counted.
+///
+/// A group that one of these permits is missing for stands in the queue of the starving. Who gives
+/// such a permit back takes the first out and looks after its callers.
+#[derive(Debug)]
+pub struct Totals<T, E, K> {
+    /// Where there is no limit nothing is counted: shards that dial then share no count.
+    pub(super) live: Option<Permits>,
+    pub(super) dials: Option<Permits>,
+    /// Accounts by shard.
+    pub(super) idle: Option<Credits>,
+    starving: Inbox<Arc<Seat<T, E, K>>>,
+}
+
+/// Which permit a dial could not get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lack {
+    /// One to live, of the group.
+    Live,
+    /// One to dial, of the group.
+    Dial,
+    /// One of the pool's.
+    Total,
+}
+
+impl<T, E, K> Totals<T, E, K> {
+    pub(super) fn new(shards: usize, limits: &TotalLimits) -> Self {
+        Self {
+            live: limits.max_live.map(Permits::new),
+            dials: limits.max_dialing.map(Permits::new),
+            idle: limits.max_idle.map(|cap| Credits::new(shards, cap)),
+            starving: Inbox::new(),
+        }
+    }
+
+    /// Whether a starving group may hope.
+    pub(super) fn are_free(&self) -> bool {
+        is_free(&self.live) && is_free(&self.dials)
+    }
+
+    /// The group that starves longest.
+    pub(super) fn next_starving(&self) -> Option<Arc<Seat<T, E, K>>> {
+        let seat = self.starving.pop()?;
+        // AcqRel: the group may line up again from here on; pairs with the swap in `starve`.
+        seat.group.starving.swap(false, Ordering::AcqRel);
+        Some(seat)
+    }
+
+    fn starve(&self, seat: &Arc<Seat<T, E, K>>) {
+        // AcqRel: once in the queue is enough; see `next_starving`.
+        if !seat.group.starving.swap(true, Ordering::AcqRel) {
+            self.starving.push(Arc::clone(seat));
+        }
+    }
+
+    /// Whether one more connection may live, as far as the pool is concerned.
+    pub(super) fn may_live(&self) -> bool {
+        is_free(&self.live)
+    }
+
+    /// Whether any of the pool's permits is counted.
+    pub(super) fn are_limited(&self) -> bool {
+        self.live.is_some() || self.dials.is_some()
+    }
+
+    fn take(&self) -> bool {
+        if !take(&self.live) {
+            return false;
+        }
+        if take(&self.dials) {
+            return true;
+        }
+        put(&self.live);
+        false
+    }
+
+    /// The permits of a dial: to live and to dial, of the group and of the pool. All or none.
+    ///
+    /// What was taken before the one that lacks is put back, and may have been missed meanwhile by
+    /// somebody else. So: put back, fence, look at what lacked. Either it is free now, and we try
+    /// again; or whoever gives it back later looks after the group, and finds ours back.
+    pub(super) fn permit(
+        &self,
+        seat: &Arc<Seat<T, E, K>>,
+        class: Class,
+        now: Tick,
+    ) -> Result<DialPermit, Lack> {
+        let group = &*seat.group;
+        let lives = group.lives(class);
+        loop {
+            // A group that recovers may have fewer; the next look after it is `tend`'s.
+            let most = group.allowed(now);
+            let lack = if !lives.take_below(most) {
+                Lack::Live
+            } else {
+                let capped = group.dials.is_limited();
+                if capped && !group.dials.take() {
+                    lives.put();
+                    Lack::Dial
+                } else if !self.take() {
+                    if capped {
+                        group.dials.put();
+                    }
+                    lives.put();
+                    self.starve(seat);
+                    Lack::Total
+                } else {
+                    return Ok(DialPermit { capped });
+                }
+            };
+            // SeqCst: see above; pairs with itself and with the fence in `dial_if_needed`, which
+            // everybody calls who gave a permit back.
+            fence(Ordering::SeqCst);
+            let free = match lack {
+                Lack::Live => lives.is_free() && lives.live() < most,
+                Lack::Dial => group.dials.is_free(),
+                Lack::Total => self.are_free(),
+            };
+            if !free {
+                return Err(lack);
+            }
+        }
+    }
+
+    /// A permit to dial for what takes a connection's place: one more than may be, at worst.
+    pub(super) fn permit_anyway(&self, group: &Group<T, E, K>) -> DialPermit {
+        let capped = group.dials.is_limited();
+        if capped {
+            group.dials.take_anyway();
+        }
+        if let Some(dials) = &self.dials {
+            dials.take_anyway();
+        }
+        DialPermit { capped }
+    }
+
+    /// The dial is over: the permits to dial come back.
+    pub(super) fn dial_over(&self, group: &Group<T, E, K>, permit: DialPermit) {
+        if permit.capped {
+            group.dials.put();
+        }
+        put(&self.dials);
+    }
+
+    /// The connection is gone, or never was: the permits to live come back.
+    pub(super) fn gone(&self, group: &Group<T, E, K>, class: Class) {
+        group.lives(class).put();
+        put(&self.live);
+    }
+}
+
+/// What a dial holds beside its permit to live. Not counted where the group had no limit when it
+/// began, so that a limit that comes later counts none twice.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DialPermit {
+    capped: bool,
+}
+
+fn is_free(permits: &Option<Permits>) -> bool {
+    permits.as_ref().is_none_or(Permits::is_free)
+}
+
+fn take(permits: &Option<Permits>) -> bool {
+    permits.as_ref().is_none_or(Permits::take)
+}
+
+fn put(permits: &Option<Permits>) {
+    if let Some(permits) = permits {
+        permits.put();
+    }
+}
