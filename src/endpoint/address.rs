@@ -1,0 +1,62 @@
+//! The address part of an endpoint, and its text form.
+
+use core::{fmt, str::FromStr};
+use std::{net::SocketAddr, path::Path, sync::Arc};
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) enum Address {
+    Ip(SocketAddr),
+    Host(Arc<str>, u16),
+    Unix(Arc<Path>),
+}
+
+/// Text that names no endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is not an endpoint: expected host:port, 1.2.3.4:port or [::1]:port with port 1 to \
+     65535, or unix:/path with a path of at most 107 bytes"
+)]
+pub struct ParseEndpointError(String);
+
+/// What stands before the path of a unix socket.
+const UNIX: &str = "unix:";
+/// The longest host name in text form, RFC 1035 §2.3.4.
+const MAX_NAME: usize = 253;
+/// The longest path of a unix socket: `sun_path` of 108 bytes, less the zero at its end, unix(7).
+pub(super) const MAX_PATH: usize = 107;
+
+impl FromStr for Address {
+    type Err = ParseEndpointError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let error = || ParseEndpointError(text.to_owned());
+        if let Some(path) = text.strip_prefix(UNIX) {
+            // Absolute, so that the place where the process was started makes no difference.
+            let sound = path.starts_with('/')
+                && path.len() <= MAX_PATH
+                && !path.ends_with('/')
+                && !path.contains(char::is_control);
+            return if sound { Ok(Self::Unix(Path::new(path).into())) } else { Err(error()) };
+        }
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            return if address.port() == 0 { Err(error()) } else { Ok(Self::Ip(address)) };
+        }
+        let (name, port) = text.rsplit_once(':').ok_or_else(error)?;
+        let port = port.parse().ok().filter(|port| *port != 0).ok_or_else(error)?;
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(allowed) {
+            return Err(error());
+        }
+        Ok(Self::Host(name.into(), port))
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(address) => address.fmt(f),
+            Self::Host(name, port) => write!(f, "{name}:{port}"),
+            Self::Unix(path) => write!(f, "{UNIX}{}", path.display()),
+        }
+    }
+}
