@@ -8,43 +8,42 @@ use std::{
 
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
-use super::{Event, Socket};
-use crate::engine::SlotIndex;
+use super::{DialId, Event, Socket};
 
 /// The dials under way, each a task.
 #[derive(Debug, Default)]
 pub(super) struct Dials {
     tasks: JoinSet<io::Result<Socket>>,
-    slots: HashMap<Id, SlotIndex>,
-    by_slot: HashMap<SlotIndex, AbortHandle>,
+    names: HashMap<Id, DialId>,
+    handles: HashMap<DialId, AbortHandle>,
 }
 
 impl Dials {
     pub(super) fn start(
         &mut self,
-        slot: SlotIndex,
+        id: DialId,
         connect: impl Future<Output = io::Result<Socket>> + 'static,
     ) {
         let task = self.tasks.spawn_local(connect);
-        self.slots.insert(task.id(), slot);
-        self.by_slot.insert(slot, task);
+        self.names.insert(task.id(), id);
+        self.handles.insert(id, task);
     }
 
-    pub(super) fn give_up(&mut self, slot: SlotIndex) {
-        if let Some(task) = self.by_slot.get(&slot) {
+    pub(super) fn give_up(&mut self, id: DialId) {
+        if let Some(task) = self.handles.get(&id) {
             task.abort();
         }
     }
 
     pub(super) fn collect(&mut self, cx: &mut Context<'_>, events: &mut VecDeque<Event>) {
         while let Poll::Ready(Some(done)) = self.tasks.poll_join_next_with_id(cx) {
-            let (id, result) = match done {
-                Ok((id, result)) => (id, result),
+            let (task, result) = match done {
+                Ok((task, result)) => (task, result),
                 Err(error) => (error.id(), Err(failure(&error))),
             };
-            if let Some(slot) = self.slots.remove(&id) {
-                self.by_slot.remove(&slot);
-                events.push_back(Event::Dialed(slot, result));
+            if let Some(id) = self.names.remove(&task) {
+                self.handles.remove(&id);
+                events.push_back(Event::Dialed(id, result));
             }
         }
     }

@@ -9,7 +9,7 @@ use nix::{
 };
 use tokio::io::unix::AsyncFd;
 
-use super::{Event, Socket};
+use super::{Departure, Event, Socket};
 use crate::engine::SlotIndex;
 
 /// The watched sockets of a shard.
@@ -88,7 +88,12 @@ impl Watches {
                     let current = &mut self.serials[slot as usize];
                     if *current == serial {
                         *current = serial.wrapping_add(1);
-                        events.push_back(Event::HungUp(SlotIndex::new(slot)));
+                        let how = if event.events().contains(EpollFlags::EPOLLERR) {
+                            Departure::Reset
+                        } else {
+                            Departure::Finished
+                        };
+                        events.push_back(Event::HungUp(SlotIndex::new(slot), how));
                     }
                 }
                 if count < found.len() {

@@ -1,9 +1,9 @@
 //! Which driver a shard gets: asked for, or found out at run time.
 
 use core::{fmt, str::FromStr};
-use std::io;
+use std::{io, sync::Arc};
 
-use super::{Driver, Reactor};
+use super::{Driver, PortConflicts, Reactor};
 
 /// What a pool's shards dial, watch and close with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Hash)]
@@ -62,25 +62,33 @@ pub(crate) struct Opened {
 ///
 /// # Errors
 /// When the one asked for cannot be had, or none can.
-pub(crate) fn open(backend: Backend, slots: usize) -> io::Result<Opened> {
-    let by_reactor = |reason: String| Ok(Opened { driver: Box::new(Reactor::new(slots)?), reason });
+pub(crate) fn open(
+    backend: Backend,
+    slots: usize,
+    conflicts: &Arc<PortConflicts>,
+) -> io::Result<Opened> {
+    let by_reactor = |reason: String| {
+        let driver = Box::new(Reactor::new(slots, Arc::clone(conflicts))?);
+        Ok(Opened { driver, reason })
+    };
+    let by_uring = || open_uring(slots, conflicts);
     match backend {
         Backend::Epoll => by_reactor("asked for".to_owned()),
-        Backend::IoUring => open_uring(slots),
-        Backend::Auto => open_uring(slots).or_else(|error| by_reactor(error.to_string())),
+        Backend::IoUring => by_uring(),
+        Backend::Auto => by_uring().or_else(|error| by_reactor(error.to_string())),
     }
 }
 
 #[cfg(target_os = "linux")]
-fn open_uring(slots: usize) -> io::Result<Opened> {
+fn open_uring(slots: usize, conflicts: &Arc<PortConflicts>) -> io::Result<Opened> {
     use super::uring::{Ring, Uring};
     let ring = Ring::new().map_err(explain)?;
     let reason = format!("the kernel has io_uring ({})", ring.caps().rung);
-    Ok(Opened { driver: Box::new(Uring::new(ring, slots)), reason })
+    Ok(Opened { driver: Box::new(Uring::new(ring, slots, Arc::clone(conflicts))), reason })
 }
 
 #[cfg(not(target_os = "linux"))]
-fn open_uring(_slots: usize) -> io::Result<Opened> {
+fn open_uring(_slots: usize, _conflicts: &Arc<PortConflicts>) -> io::Result<Opened> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "io_uring is Linux's"))
 }
 

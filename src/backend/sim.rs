@@ -4,11 +4,13 @@ use core::task::{Context, Poll};
 use std::{
     collections::{HashMap, VecDeque},
     io,
-    net::SocketAddr,
     sync::Arc,
 };
 
-use super::{Driver, Event, Socket, dials::Dials, socket::Kind};
+use super::{
+    Departure, Destination, DialId, Driver, Ending, Event, Socket, Target, dials::Dials,
+    socket::Kind,
+};
 use crate::{
     engine::SlotIndex,
     sim::{Line, Script},
@@ -30,13 +32,23 @@ impl Sim {
 }
 
 impl Driver for Sim {
-    fn dial(&mut self, slot: SlotIndex, to: SocketAddr) {
-        let dial = self.script.dial(to);
-        self.dials.start(slot, async { Ok(Socket(Kind::Sim(dial.await?))) });
+    fn dial(&mut self, id: DialId, target: &Target) {
+        match &target.to {
+            Destination::Ip(to) => {
+                let dial = self.script.dial(*to);
+                self.dials.start(id, async { Ok(Socket(Kind::Sim(dial.await?))) });
+            }
+            #[cfg(unix)]
+            Destination::Unix(_) => {
+                let what = "the scripted network has no unix sockets";
+                let error = io::Error::new(io::ErrorKind::Unsupported, what);
+                self.dials.start(id, async { Err(error) });
+            }
+        }
     }
 
-    fn give_up(&mut self, slot: SlotIndex) {
-        self.dials.give_up(slot);
+    fn give_up(&mut self, id: DialId) {
+        self.dials.give_up(id);
     }
 
     fn watch(&mut self, slot: SlotIndex, socket: &Socket) {
@@ -45,7 +57,8 @@ impl Driver for Sim {
         }
     }
 
-    fn close(&mut self, slot: SlotIndex, socket: Option<Socket>) {
+    /// A line in memory ends in one way.
+    fn close(&mut self, slot: SlotIndex, socket: Option<Socket>, _: Ending) {
         self.watches.remove(&slot);
         drop(socket);
         self.closed.push_back(slot);
@@ -57,7 +70,7 @@ impl Driver for Sim {
         self.watches.retain(|slot, line| {
             let cut = line.poll_cut(cx).is_ready();
             if cut {
-                events.push_back(Event::HungUp(*slot));
+                events.push_back(Event::HungUp(*slot, Departure::Finished));
             }
             !cut
         });

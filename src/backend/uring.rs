@@ -11,6 +11,7 @@
 //! - user_data must be unique among what is in flight, because a cancel goes by it.
 #![allow(unsafe_code)]
 
+mod dials;
 mod ring;
 
 use core::{
@@ -20,22 +21,25 @@ use core::{
 use std::{
     collections::{HashMap, VecDeque},
     io,
-    net::{Shutdown, SocketAddr},
+    net::Shutdown,
     os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd},
+    sync::Arc,
 };
 
 use io_uring::{opcode, squeue, types::Fd};
 use nix::libc;
-use socket2::SockAddr;
 
+use self::dials::Dial;
 pub(crate) use self::ring::Ring;
-use super::{Driver, Event, Socket, socket::Kind};
+use super::{
+    Departure, DialId, Driver, Ending, Event, PortConflicts, Socket, Target, ports::Ports,
+};
 use crate::engine::SlotIndex;
 
 /// The dials, watches and closes of a shard, as operations on its ring.
 pub(crate) struct Uring {
     ring: Ring,
-    dials: HashMap<SlotIndex, Dial>,
+    dials: HashMap<DialId, Dial>,
     /// Of each slot the serial number of its current watch; odd while one is armed.
     watches: Box<[u32]>,
     /// Descriptors given to a CLOSE that has not completed, with the number of their submission.
@@ -43,19 +47,14 @@ pub(crate) struct Uring {
     /// The same for sockets that never got into the pool, until the kernel has taken them.
     asides: Vec<(RawFd, u64)>,
     closed: VecDeque<SlotIndex>,
-    serial: u32,
-}
-
-/// A dial under way. Its address stays put until the kernel has answered.
-struct Dial {
-    serial: u32,
-    to: Box<SockAddr>,
-    fd: Option<OwnedFd>,
-    gave_up: bool,
+    ports: Ports,
+    /// The operations of one close, while they are put together.
+    chain: Vec<squeue::Entry>,
 }
 
 /// What a completion belongs to: an operation in bits 60 to 63, a serial number in 24 to 55 and a
-/// slot below. The serial tells a late completion from that of the slot's next life.
+/// slot below. For a watch the serial tells a late completion from that of the slot's next life;
+/// for a dial it is the dial's id, and there is no slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Name {
     op: Op,
@@ -90,15 +89,28 @@ impl Name {
         };
         Some(Self { op, serial: (bits >> 24) as u32, slot: bits as u32 & 0x00ff_ffff })
     }
+
+    const fn of_dial(op: Op, id: DialId) -> u64 {
+        Self { op, serial: id.0, slot: 0 }.pack()
+    }
+
+    const fn of_slot(op: Op, serial: u32, slot: SlotIndex) -> u64 {
+        Self { op, serial, slot: slot.get() as u32 }.pack()
+    }
 }
 
+/// The name of what needs none.
+const ASIDE: u64 = Name { op: Op::Aside, serial: 0, slot: 0 }.pack();
+
 static ON: libc::c_int = 1;
+/// A close with this much patience sends an RST.
+static NO_LINGER: libc::linger = libc::linger { l_onoff: 1, l_linger: 0 };
 
 /// How often one turn goes round before other tasks of the thread get theirs.
 const ROUNDS: usize = 16;
 
 impl Uring {
-    pub(crate) fn new(ring: Ring, slots: usize) -> Self {
+    pub(crate) fn new(ring: Ring, slots: usize, conflicts: Arc<PortConflicts>) -> Self {
         Self {
             ring,
             dials: HashMap::new(),
@@ -106,133 +118,8 @@ impl Uring {
             closing: HashMap::new(),
             asides: Vec::new(),
             closed: VecDeque::new(),
-            serial: 0,
-        }
-    }
-
-    fn name(op: Op, serial: u32, slot: SlotIndex) -> u64 {
-        Name { op, serial, slot: slot.get() as u32 }.pack()
-    }
-
-    fn aside(slot: SlotIndex) -> u64 {
-        Self::name(Op::Aside, 0, slot)
-    }
-
-    /// Second phase: NODELAY, then CONNECT behind it in one chain; one CQE if all goes well.
-    fn connect(&mut self, slot: SlotIndex, dial: Dial) -> io::Result<()> {
-        let Some(fd) = dial.fd.as_ref().map(AsRawFd::as_raw_fd) else {
-            return Err(io::ErrorKind::NotConnected.into());
-        };
-        let connect = opcode::Connect::new(Fd(fd), dial.to.as_ptr().cast(), dial.to.len())
-            .build()
-            .user_data(Self::name(Op::Connect, dial.serial, slot));
-        if self.ring.caps().setsockopt_op {
-            let nodelay = opcode::SetSockOpt::new(
-                Fd(fd),
-                libc::IPPROTO_TCP as u32,
-                libc::TCP_NODELAY as u32,
-                (&raw const ON).cast(),
-                size_of_val(&ON) as u32,
-            )
-            .build()
-            .user_data(Self::aside(slot))
-            .flags(squeue::Flags::IO_LINK | self.ring.caps().skip_success);
-            // SAFETY: INV-4: `ON` is static; the address is boxed in the dial, which stays in
-            // `dials` until the CONNECT completes; the descriptor is owned by the same dial.
-            unsafe { self.ring.push(&[nodelay, connect]) }?;
-        } else {
-            let socket = socket2::SockRef::from(dial.fd.as_ref().expect("checked above"));
-            socket.set_tcp_nodelay(true)?;
-            // SAFETY: as above.
-            unsafe { self.ring.push(&[connect]) }?;
-        }
-        self.dials.insert(slot, dial);
-        Ok(())
-    }
-
-    fn start(&mut self, slot: SlotIndex, to: SocketAddr) -> io::Result<()> {
-        self.serial = self.serial.wrapping_add(1);
-        let serial = self.serial;
-        let mut dial = Dial { serial, to: Box::new(SockAddr::from(to)), fd: None, gave_up: false };
-        let domain = i32::from(dial.to.family());
-        if self.ring.caps().socket_op {
-            let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-            let socket = opcode::Socket::new(domain, kind, 0).build().user_data(Self::name(
-                Op::Socket,
-                serial,
-                slot,
-            ));
-            // SAFETY: SOCKET takes numbers only.
-            unsafe { self.ring.push(&[socket]) }?;
-            self.dials.insert(slot, dial);
-            return Ok(());
-        }
-        let kind = socket2::Type::STREAM.nonblocking().cloexec();
-        dial.fd = Some(socket2::Socket::new(domain.into(), kind, None)?.into());
-        self.connect(slot, dial)
-    }
-
-    /// A socket came out of SOCKET.
-    fn on_socket(&mut self, name: Name, result: i32, events: &mut VecDeque<Event>) {
-        let slot = SlotIndex::new(name.slot);
-        let fd = (result >= 0).then(|| {
-            // SAFETY: INV-4: the kernel has just made this descriptor for us and nobody else
-            // knows of it.
-            unsafe { OwnedFd::from_raw_fd(result) }
-        });
-        let Some(mut dial) = self.take_dial(slot, name.serial) else {
-            return;
-        };
-        let outcome = match fd {
-            None => Err(io::Error::from_raw_os_error(-result)),
-            Some(_) if dial.gave_up => Err(io::ErrorKind::TimedOut.into()),
-            Some(fd) => {
-                dial.fd = Some(fd);
-                self.connect(slot, dial)
-            }
-        };
-        if let Err(error) = outcome {
-            events.push_back(Event::Dialed(slot, Err(error)));
-        }
-    }
-
-    fn on_connect(&mut self, name: Name, result: i32, events: &mut VecDeque<Event>) {
-        let slot = SlotIndex::new(name.slot);
-        let Some(Dial { fd: Some(fd), gave_up, .. }) = self.take_dial(slot, name.serial) else {
-            return;
-        };
-        let outcome = if result == 0 {
-            Ok(Socket(Kind::Plain(fd.into())))
-        } else {
-            // A cancelled CONNECT leaves the socket in SYN_SENT: it has to be closed.
-            self.close_aside(slot, fd);
-            match -result {
-                libc::ECANCELED if gave_up => Err(io::ErrorKind::TimedOut.into()),
-                errno => Err(io::Error::from_raw_os_error(errno)),
-            }
-        };
-        events.push_back(Event::Dialed(slot, outcome));
-    }
-
-    fn take_dial(&mut self, slot: SlotIndex, serial: u32) -> Option<Dial> {
-        (self.dials.get(&slot)?.serial == serial).then(|| self.dials.remove(&slot)).flatten()
-    }
-
-    /// Closes a socket that never got into the pool.
-    fn close_aside(&mut self, slot: SlotIndex, fd: OwnedFd) {
-        let raw = fd.into_raw_fd();
-        let close = opcode::Close::new(Fd(raw))
-            .build()
-            .user_data(Self::aside(slot))
-            .flags(self.ring.caps().skip_success);
-        // SAFETY: INV-4: we gave up ownership with `into_raw_fd`, and nothing in flight but this
-        // refers to the descriptor: its CONNECT has completed.
-        match unsafe { self.ring.push(&[close]) } {
-            Ok(number) => self.asides.push((raw, number)),
-            Err(_) => {
-                // SAFETY: INV-4: the ring took nothing, so the descriptor is ours again.
-                drop(unsafe { OwnedFd::from_raw_fd(raw) });
-            }
+            ports: Ports::new(conflicts),
+            chain: Vec::new(),
         }
     }
 
@@ -242,27 +129,41 @@ impl Uring {
         if serial.is_multiple_of(2) {
             return None;
         }
-        let armed = Self::name(Op::Poll, *serial, slot);
+        let armed = Name::of_slot(Op::Poll, *serial, slot);
         *serial = serial.wrapping_add(1);
         Some(
             opcode::AsyncCancel::new(armed)
                 .build()
-                .user_data(Self::aside(slot))
+                .user_data(ASIDE)
                 .flags(self.ring.caps().skip_success),
         )
+    }
+
+    /// Has the close that follows send an RST.
+    fn reset(&self, raw: RawFd) -> squeue::Entry {
+        let linger = opcode::SetSockOpt::new(
+            Fd(raw),
+            libc::SOL_SOCKET as u32,
+            libc::SO_LINGER as u32,
+            (&raw const NO_LINGER).cast(),
+            size_of_val(&NO_LINGER) as u32,
+        );
+        linger.build().user_data(ASIDE).flags(self.ring.caps().skip_success)
     }
 
     fn on_completion(&mut self, name: Name, result: i32, events: &mut VecDeque<Event>) {
         let slot = SlotIndex::new(name.slot);
         match name.op {
-            Op::Socket => self.on_socket(name, result, events),
-            Op::Connect => self.on_connect(name, result, events),
+            Op::Socket => self.on_socket(DialId(name.serial), result, events),
+            Op::Connect => self.on_connect(DialId(name.serial), result, events),
             Op::Poll => {
                 let serial = &mut self.watches[slot.get()];
                 if *serial == name.serial {
                     *serial = serial.wrapping_add(1);
                     if result >= 0 {
-                        events.push_back(Event::HungUp(slot));
+                        let broke = result & i32::from(libc::POLLERR) != 0;
+                        let how = if broke { Departure::Reset } else { Departure::Finished };
+                        events.push_back(Event::HungUp(slot, how));
                     }
                 }
             }
@@ -276,26 +177,15 @@ impl Uring {
 }
 
 impl Driver for Uring {
-    fn dial(&mut self, slot: SlotIndex, to: SocketAddr) {
-        if let Err(error) = self.start(slot, to) {
-            self.dials.remove(&slot);
-            self.ring.report(Event::Dialed(slot, Err(error)));
+    fn dial(&mut self, id: DialId, target: &Target) {
+        debug_assert!(!self.dials.contains_key(&id), "an id names one dial");
+        if let Err(error) = self.start(id, target) {
+            self.ring.report(Event::Dialed(id, Err(error)));
         }
     }
 
-    fn give_up(&mut self, slot: SlotIndex) {
-        let Some(dial) = self.dials.get_mut(&slot) else {
-            return;
-        };
-        dial.gave_up = true;
-        if dial.fd.is_some() {
-            let cancel = opcode::AsyncCancel::new(Self::name(Op::Connect, dial.serial, slot))
-                .build()
-                .user_data(Self::aside(slot))
-                .flags(self.ring.caps().skip_success);
-            // SAFETY: a cancel takes numbers only. If the ring is broken the next turn says so.
-            let _ = unsafe { self.ring.push(&[cancel]) };
-        }
+    fn give_up(&mut self, id: DialId) {
+        self.end(id);
     }
 
     fn watch(&mut self, slot: SlotIndex, socket: &Socket) {
@@ -307,7 +197,7 @@ impl Driver for Uring {
         *serial = serial.wrapping_add(1);
         let poll = opcode::PollAdd::new(Fd(fd.as_raw_fd()), libc::POLLRDHUP as u32)
             .build()
-            .user_data(Self::name(Op::Poll, *serial, slot));
+            .user_data(Name::of_slot(Op::Poll, *serial, slot));
         // SAFETY: INV-4: the worker keeps the socket until the next turn has submitted this;
         // from then on the kernel holds the file itself.
         if unsafe { self.ring.push(&[poll]) }.is_err() {
@@ -315,10 +205,14 @@ impl Driver for Uring {
         }
     }
 
-    fn close(&mut self, slot: SlotIndex, socket: Option<Socket>) {
+    fn close(&mut self, slot: SlotIndex, socket: Option<Socket>, how: Ending) {
         let cancel = self.unwatch(slot);
-        let fd = socket.and_then(|socket| match socket.into_std() {
-            Ok(stream) => Some(OwnedFd::from(stream)),
+        let by_ring = self.ring.caps().setsockopt_op;
+        if let (Some(socket), Ending::Reset, false) = (&socket, how, by_ring) {
+            socket.reset_on_close();
+        }
+        let fd = socket.and_then(|socket| match socket.into_fd() {
+            Ok(fd) => Some(fd),
             Err(error) => {
                 // The reactor did not let go; the stream is dropped, which closes it.
                 tracing::debug!(%error, "a socket was closed by its reactor");
@@ -334,14 +228,18 @@ impl Driver for Uring {
             return;
         };
         let raw = fd.into_raw_fd();
-        let close = opcode::Close::new(Fd(raw)).build().user_data(Self::name(Op::Close, 0, slot));
-        // A hard link: the close follows also when the poll had fired already (ENOENT).
-        let chain = cancel.map(|cancel| [hardlink(cancel), close.clone()]);
-        let entries =
-            chain.as_ref().map_or_else(|| core::slice::from_ref(&close), |chain| &chain[..]);
+        self.chain.clear();
+        // Hard links: the close follows also when the poll had fired already (ENOENT).
+        self.chain.extend(cancel.map(hardlink));
+        if how == Ending::Reset && by_ring {
+            self.chain.push(hardlink(self.reset(raw)));
+        }
+        let close = opcode::Close::new(Fd(raw)).build();
+        self.chain.push(close.user_data(Name::of_slot(Op::Close, 0, slot)));
         // SAFETY: INV-4: we gave up ownership with `into_raw_fd`; the poll, the only other
-        // operation that refers to the file, is cancelled ahead of the close.
-        match unsafe { self.ring.push(entries) } {
+        // operation that refers to the file, is cancelled ahead of the close. `NO_LINGER` is
+        // static.
+        match unsafe { self.ring.push(&self.chain) } {
             Ok(number) => {
                 self.closing.insert(slot, (raw, number));
             }

@@ -15,17 +15,17 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     task::AbortHandle,
 };
 
-use super::{Connection, Connector};
+use super::{Condition, Connection, Connector, Inspect, Stream};
 use crate::{
     BoxError, Endpoint, Pooled, Socket,
     sync::{AtomicU64, Ordering},
 };
 
-/// Pools [`SendRequest`]s: each connection's task runs on the shard that dialled it.
+/// Pools [`SendRequest`]s, over TCP or unix sockets: each connection's task runs on the shard
+/// that dialled it.
 pub struct Http1Connector<B> {
     builder: http1::Builder,
     body: PhantomData<fn(B)>,
@@ -64,7 +64,7 @@ where
 
     async fn connect(&self, socket: Socket, endpoint: &Endpoint) -> Result<Http1<B>, BoxError> {
         let received = Arc::new(AtomicU64::new(0));
-        let stream = Counted { stream: socket.into_tokio()?, received: Arc::clone(&received) };
+        let stream = Counted { stream: socket.into_stream()?, received: Arc::clone(&received) };
         let (sender, connection) = self.builder.handshake(TokioIo::new(stream)).await?;
         let endpoint = endpoint.clone();
         let task = tokio::task::spawn_local(async move {
@@ -86,9 +86,17 @@ where
     B: Body + Send + 'static,
     B::Data: Send,
 {
-    /// hyper has read the last response to its end and the connection is open.
-    fn is_usable(&mut self) -> bool {
-        self.sender.is_ready()
+    /// Usable when hyper has read the last response to its end and the connection is open.
+    /// hyper's task reads the socket as soon as there is something to read, and ends the
+    /// connection when nobody asked for it: there is no closer look than this one.
+    fn inspect(&mut self, _: Inspect) -> Condition {
+        if self.sender.is_ready() {
+            Condition::Usable
+        } else if self.sender.is_closed() {
+            Condition::Closed
+        } else {
+            Condition::Unusable
+        }
     }
 }
 
@@ -168,7 +176,7 @@ impl<B> fmt::Debug for Http1<B> {
 
 /// A stream that counts what is read from it.
 struct Counted {
-    stream: TcpStream,
+    stream: Stream,
     received: Arc<AtomicU64>,
 }
 

@@ -2,7 +2,9 @@
 
 #[cfg(feature = "http1")]
 mod http1;
+mod look;
 mod raw;
+mod stream;
 mod tcp;
 #[cfg(all(target_os = "linux", feature = "tokio-uring"))]
 mod tokio_uring;
@@ -10,6 +12,7 @@ mod tokio_uring;
 #[cfg(feature = "http1")]
 pub use http1::{Http1, Http1Connector};
 pub use raw::{Raw, RawConnector};
+pub use stream::{Stream, StreamConnector};
 pub use tcp::{Tcp, TcpConnector};
 #[cfg(all(target_os = "linux", feature = "tokio-uring"))]
 pub use tokio_uring::{TokioUring, TokioUringConnector};
@@ -67,14 +70,72 @@ pub trait Connector: Send + Sync + 'static {
         socket: Socket,
         endpoint: &Endpoint,
     ) -> impl Future<Output = Result<Self::Connection, BoxError>>;
+
+    /// Asks the peer of a connection at rest whether it lives, where the policy wants that
+    /// (`health.ping_interval_ms`). Runs on the shard's thread, inside its runtime, within
+    /// `health.ping_timeout_ms`. Nobody else has the connection meanwhile.
+    ///
+    /// By default nothing is sent: the connection looks at its socket.
+    ///
+    /// # Errors
+    /// Why the connection is taken for dead, once that has happened `health.ping_max_failures`
+    /// times in a row.
+    ///
+    /// # Cancel safety
+    /// The future is dropped at the timeout; then the connection is closed, because half an
+    /// answer may be on its way.
+    fn ping(
+        &self,
+        connection: &mut Self::Connection,
+    ) -> impl Future<Output = Result<(), BoxError>> {
+        async {
+            match connection.inspect(Inspect::Peek) {
+                Condition::Usable => Ok(()),
+                other => Err(format!("{other:?}").into()),
+            }
+        }
+    }
+}
+
+/// How closely a connection is to look at itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Inspect {
+    /// At what is known already: no system call, unless what is known says that there is
+    /// something to find.
+    Glance,
+    /// At the socket: one `recv(MSG_PEEK)` that does not wait is allowed.
+    Peek,
+}
+
+/// How a connection finds itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Condition {
+    /// It can serve another exchange, as far as the look went.
+    Usable,
+    /// It is closed or reset, as a rule by its peer.
+    Closed,
+    /// Its peer sent something that nobody asked for: the next response would not be the next
+    /// caller's.
+    UnexpectedBytes,
+    /// It cannot be used again, for whatever other reason.
+    Unusable,
 }
 
 /// What the pool asks of a connection.
 pub trait Connection: Send + 'static {
     /// Whether it can serve another exchange. Asked when it is released and again before it is
-    /// handed out, on the caller's thread; must not block and should make no system call.
-    fn is_usable(&mut self) -> bool {
-        true
+    /// handed out, on the caller's thread; must not block. Default: usable, whatever the look.
+    fn inspect(&mut self, how: Inspect) -> Condition {
+        let _ = how;
+        Condition::Usable
+    }
+
+    /// How many bytes were written to it so far, where it counts them; see
+    /// [`Pooled::was_written`](crate::Pooled::was_written).
+    fn bytes_written(&self) -> Option<u64> {
+        None
     }
 
     /// Whether dropping its guard after I/O gives it back as `release()` does. Only for

@@ -1,9 +1,8 @@
 //! Pools tokio streams that stay registered with their shard's reactor.
 
 use core::{
-    future::poll_fn,
-    pin::{Pin, pin},
-    task::{Context, Poll, Waker},
+    pin::Pin,
+    task::{Context, Poll},
 };
 use std::io;
 
@@ -12,10 +11,11 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{Connection, Connector};
+use super::{Condition, Connection, Connector, Inspect, stream::inspect_tcp};
 use crate::{BoxError, Endpoint, Socket};
 
-/// Pools [`TcpStream`]s: a reuse costs no `epoll_ctl`.
+/// Pools [`TcpStream`]s: a reuse costs no `epoll_ctl`. Refuses unix sockets; see
+/// [`StreamConnector`](crate::StreamConnector).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TcpConnector;
 
@@ -41,15 +41,9 @@ impl Tcp {
 
 impl Connection for Tcp {
     /// Nothing to read: no FIN and no unexpected byte. While the reactor has seen nothing, which
-    /// is the rule, this makes no system call; otherwise it makes one `recv(MSG_PEEK)`.
-    fn is_usable(&mut self) -> bool {
-        let mut byte = [0; 1];
-        let mut cx = Context::from_waker(Waker::noop());
-        let mut byte = ReadBuf::new(&mut byte);
-        // Unconstrained: a task that has used up its share of the scheduler would be told
-        // "pending" without a look, and would take a response that nobody asked for as its own.
-        let look = tokio::task::unconstrained(poll_fn(|cx| self.0.poll_peek(cx, &mut byte)));
-        pin!(look).poll(&mut cx).is_pending()
+    /// is the rule, a glance makes no system call; otherwise it makes one `recv(MSG_PEEK)`.
+    fn inspect(&mut self, how: Inspect) -> Condition {
+        inspect_tcp(&self.0, how)
     }
 
     fn into_socket(self) -> Option<Socket> {

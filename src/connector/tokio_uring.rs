@@ -3,11 +3,11 @@
 use send_wrapper::SendWrapper;
 use tokio_uring::net::TcpStream;
 
-use super::{Connection, Connector};
+use super::{Condition, Connection, Connector, Inspect, look};
 use crate::{BoxError, Endpoint, Host, Socket};
 
 /// Pools [`tokio_uring::net::TcpStream`]s. Build the pool with
-/// [`Host::TokioUring`].
+/// [`Host::TokioUring`]. Refuses unix sockets.
 ///
 /// A stream is made once, when its socket is dialled; a checkout makes no system call. It belongs
 /// to its shard's thread, so checkouts succeed only there (see [`Connector::SHARD_LOCAL`]).
@@ -35,7 +35,16 @@ impl Connector for TokioUringConnector {
     }
 }
 
-impl Connection for TokioUring {}
+impl Connection for TokioUring {
+    /// At a glance nothing can be said without a system call. On another thread than its shard's
+    /// the stream cannot be reached, and is not looked at.
+    fn inspect(&mut self, how: Inspect) -> Condition {
+        match how {
+            Inspect::Peek if self.0.valid() => look::condition(&look::peek(&*self.0)),
+            Inspect::Glance | Inspect::Peek => Condition::Usable,
+        }
+    }
+}
 
 impl core::ops::Deref for TokioUring {
     type Target = TcpStream;
