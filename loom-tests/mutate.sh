@@ -39,7 +39,8 @@ equivalent() {
 
 # mutant NAME "TEST..." FILE OLD NEW
 # Runs the test files named; a file may carry a filter, "waiters:purge", and a bound on preemptions
-# other than the models' own, "waiters:purge@2".
+# other than the models' own, "waiters:purge@2". "unit:engine::breaker" stands for the library's own
+# tests of that name, built without loom: what a single thread can tell needs no model.
 mutant() {
     local name=$1 tests=$2 file=$3
     if [[ $name != *"$only"* ]]; then
@@ -87,6 +88,10 @@ PY
 # compile stops the script.
 red() {
     local name=$1 test=$2 filter=${3#:} models
+    if [[ $test == unit ]]; then
+        red_unit "$name" "$filter"
+        return
+    fi
     if ! (cd "$work/tree/loom-tests" && cargo test --release --test "$test" --no-run) \
         >"$work/build" 2>&1; then
         cat "$work/build"
@@ -118,6 +123,27 @@ red() {
         # A deadlock that loom meets while it unwinds ends the process before we hear of it.
         by="$test, aborted"
     fi
+}
+
+# As `red`, for the library's own tests, in a target directory of their own.
+red_unit() {
+    local name=$1 filter=$2 tests
+    if ! (cd "$work/tree" && env -u RUSTFLAGS CARGO_TARGET_DIR="$work/unit" \
+        cargo test --lib --no-run) >"$work/build" 2>&1; then
+        cat "$work/build"
+        echo "$name does not compile"
+        exit 1
+    fi
+    tests=$(sed -n 's/^ *Executable.*(\(.*\))$/\1/p' "$work/build")
+    if (cd "$work/tree" && timeout 120 "$tests" "$filter") >"$work/run" 2>&1; then
+        if grep -q '^running 0 tests' "$work/run"; then
+            echo "$name: no test is called $filter"
+            exit 1
+        fi
+        return 1
+    fi
+    by=$(sed -n 's/^test \(.*\) \.\.\. FAILED$/\1/p' "$work/run" | head -n 1)
+    by=${by:-unit:$filter, aborted}
 }
 
 # Covered twice: the mutant is as right as the original, in production too.
@@ -375,6 +401,166 @@ mutant demand-sub-relaxed 'close waiters:cancel_vs_hand dial:alone' engine/deman
     'fetch_sub(what, Ordering::AcqRel)' 'fetch_sub(what, Ordering::Relaxed)'
 mutant demand-close-relaxed 'close' engine/demand.rs \
     'fetch_or(CLOSED, Ordering::AcqRel)' 'fetch_or(CLOSED, Ordering::Relaxed)'
+
+# --- breaker: no more than it says -------------------------------------------------------------
+mutant breaker-cas-off breaker engine/breaker.rs \
+    'self.0.compare_exchange_weak(
+                bits,
+                to.pack(),
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {' \
+    'Ok::<u64, u64>(self.0.swap(to.pack(), Ordering::Relaxed)) {'
+mutant breaker-epoch-check-off breaker engine/breaker/word.rs \
+    'if ticket.epoch != self.epoch =>' 'if ticket.epoch != self.epoch && false =>'
+mutant breaker-epoch-stays breaker engine/breaker/word.rs \
+    'Self { phase, epoch: self.epoch.next(), ..self }' 'Self { phase, ..self }'
+mutant breaker-epoch-stays-on-force unit:engine::breaker engine/breaker/word.rs \
+    'Self { phase, epoch: self.epoch.next(), trips: 0 }' 'Self { phase, trips: 0, ..self }'
+mutant breaker-expiry-off breaker engine/breaker/word.rs \
+    'if until.left(now) > 0 {' 'if until.left(now) > 0 && false {'
+mutant breaker-first-probe-uncounted breaker engine/breaker/word.rs \
+    'HalfOpen { out: 1, passed: 0 }' 'HalfOpen { out: 0, passed: 0 }'
+mutant breaker-probes-unbounded breaker engine/breaker/word.rs \
+    'if out >= rules.probes.max(1) {' 'if out >= rules.probes.max(1) && false {'
+mutant breaker-one-probe-too-many breaker engine/breaker/word.rs \
+    'if out >= rules.probes.max(1) {' 'if out > rules.probes.max(1) {'
+mutant breaker-probe-uncounted unit:engine::breaker engine/breaker/word.rs \
+    'HalfOpen { out: out + 1, passed }' 'HalfOpen { out, passed }'
+mutant breaker-withdrawal-keeps-place breaker engine/breaker/word.rs \
+    'if t.probe =>
+            {
+                self.with(Phase::HalfOpen { out: out.saturating_sub(1), passed })' \
+    'if t.probe =>
+            {
+                self.with(Phase::HalfOpen { out, passed })'
+mutant breaker-success-keeps-place unit:engine::breaker engine/breaker/word.rs \
+    '} else {
+                    self.with(Phase::HalfOpen { out: out.saturating_sub(1), passed })' \
+    '} else {
+                    self.with(Phase::HalfOpen { out, passed })'
+mutant breaker-one-success-too-many breaker engine/breaker/word.rs \
+    'if passed >= rules.successes {' 'if passed > rules.successes {'
+mutant breaker-failed-probe-counts-nothing breaker engine/breaker/word.rs \
+    'Failure(_)) if on => self.tripped(rules, now, random),' \
+    'Failure(_)) if false => self.tripped(rules, now, random),'
+mutant breaker-forced-open-admits breaker engine/breaker/word.rs \
+    '(Phase::ForcedOpen, Admit) => return None,' '(Phase::ForcedOpen, Admit) => self,'
+mutant breaker-force-told-twice unit:engine::breaker engine/breaker.rs \
+    '(change.from != change.to).then_some(change)' 'Some(change)'
+mutant breaker-trips-stay breaker engine/breaker/word.rs \
+    'Self::MOST_TRIPS.min(self.trips + 1)' 'Self::MOST_TRIPS.min(self.trips)'
+mutant breaker-trips-overflow unit:engine::breaker engine/breaker/word.rs \
+    'Self::MOST_TRIPS.min(self.trips + 1)' '(self.trips + 1)'
+mutant breaker-trips-never-forgiven unit:engine::breaker engine/breaker/word.rs \
+    'if outcomes.is_full() { 0 } else { trips }' 'trips'
+mutant breaker-trips-forgiven-at-once unit:engine::breaker engine/breaker/word.rs \
+    'if outcomes.is_full() { 0 } else { trips }' '0'
+mutant breaker-quiet-keeps-trips unit:engine::breaker engine/breaker/word.rs \
+    '(Outcomes::NONE, 0)' '(Outcomes::NONE, self.trips)'
+mutant breaker-outcomes-do-not-age unit:engine::breaker engine/breaker/word.rs \
+    'if stamp.is_old(now, rules.window_s) {' 'if false {'
+mutant breaker-success-trips unit:engine::breaker engine/breaker/word.rs \
+    'if failed && outcomes.trip(rules) {' 'if outcomes.trip(rules) {'
+mutant breaker-success-uncounted unit:engine::breaker engine/breaker/word.rs \
+    'self.counted(outcomes, stamp, false, rules, now, random)' 'self'
+mutant breaker-off-still-trips unit:engine::breaker engine/breaker/word.rs \
+    'Failure(_)) if on => {' 'Failure(_)) => {'
+mutant breaker-off-still-rejects unit:engine::breaker engine/breaker/word.rs \
+    '(Phase::Open { until }, Admit) if on =>' '(Phase::Open { until }, Admit) =>'
+mutant breaker-any-pass-is-a-probe unit:engine::breaker engine/breaker/word.rs \
+    'if !ticket.probe => {' 'if !ticket.probe && false => {'
+mutant breaker-reset-undoes-force unit:engine::breaker engine/breaker/word.rs \
+    '(Phase::ForcedOpen | Phase::ForcedClosed, Reset) => return None,' ''
+mutant breaker-glance-stays-open unit:engine::breaker engine/breaker.rs \
+    'State::Open && word.left(now) == 0 =>' 'State::Open && false =>'
+mutant window-end-is-a-failure unit:engine::breaker engine/breaker/window.rs \
+    'if row > self.count() { self.count() } else { row }' 'row'
+mutant window-loses-its-end unit:engine::breaker engine/breaker/window.rs \
+    'Self(more & (end - 1) | end)' 'Self(more & (end - 1))'
+mutant window-row-unbounded unit:engine::breaker engine/breaker/window.rs \
+    'u32::from(rules.consecutive).min(Self::MOST)' 'u32::from(rules.consecutive)'
+mutant window-min-dials-off unit:engine::breaker engine/breaker/window.rs \
+    '&& self.count() >= enough' '&& self.count() >= enough.min(1)'
+mutant window-rate-must-be-exceeded unit:engine::breaker engine/breaker/window.rs \
+    'self.failures() * 100 >= rate' 'self.failures() * 100 > rate'
+mutant stamp-one-unit-short unit:engine::breaker engine/breaker/window.rs \
+    'age > units && age' 'age >= units && age'
+mutant stamp-from-a-lagging-clock-is-old unit:engine::breaker engine/breaker/window.rs \
+    '&& age <= Self::MASK - Self::SKEW' ''
+mutant stamp-units-too-coarse unit:engine::breaker engine/breaker/window.rs \
+    'if bits > coarsest { coarsest } else { bits }' 'bits'
+
+# --- backoff -----------------------------------------------------------------------------------
+mutant backoff-cas-off backoff engine/backoff.rs \
+    'self.0.compare_exchange_weak(
+                bits,
+                next.pack(),
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {' \
+    'Ok::<u64, u64>(self.0.swap(next.pack(), Ordering::Relaxed)) {'
+mutant backoff-parallel-failures-escalate backoff engine/backoff.rs \
+    'if self.covers(started, now) {' 'if self.covers(started, now) && false {'
+mutant backoff-end-told-twice backoff engine/backoff.rs \
+    'self.0.swap(Word::CLEAR.pack(), Ordering::Relaxed)) != Word::CLEAR' \
+    'self.0.swap(Word::CLEAR.pack(), Ordering::Relaxed)) != Word::CLEAR || true'
+mutant backoff-success-is-not-heard backoff engine/backoff.rs \
+    'self.word() != Word::CLEAR && self.reset()' 'self.word() != Word::CLEAR'
+mutant backoff-starts-with-the-failure unit:engine::backoff engine/backoff.rs \
+    'started.after(rules.delay' 'now.after(rules.delay'
+mutant backoff-ends-in-the-past unit:engine::backoff engine/backoff.rs \
+    'if due.is_past(now) { now } else { due }' 'due'
+mutant backoff-attempt-comes-round unit:engine::backoff engine/backoff.rs \
+    'self.attempt.saturating_add(1)' 'self.attempt.wrapping_add(1)'
+mutant backoff-comes-back unit:engine::backoff engine/backoff.rs \
+    'if self.is_long_past(now) { 0 } else' 'if false { 0 } else'
+mutant backoff-old-step-covers unit:engine::backoff engine/backoff.rs \
+    '&& !self.until.is_long_past(now) &&' '&&'
+mutant backoff-reach-too-short unit:engine::backoff engine/backoff.rs \
+    '(33 - ahead.leading_zeros()).min(31)' '(32 - ahead.leading_zeros()).min(31)'
+mutant backoff-jitter-one-sided unit:engine::backoff engine/backoff.rs \
+    'wait - swing + ((' 'wait + (('
+mutant backoff-jitter-uneven unit:engine::backoff engine/backoff.rs \
+    '(2 * swing + 1)' '(2 * swing)'
+mutant backoff-without-fraction unit:engine::backoff engine/backoff.rs \
+    'FRACTION: u32 = 16;' 'FRACTION: u32 = 0;'
+mutant backoff-unbounded unit:engine::backoff engine/backoff.rs \
+    '(self.multiplier_percent.into()) / 100).min(max)' '(self.multiplier_percent.into()) / 100)'
+mutant backoff-vanishes unit:engine::backoff engine/backoff.rs \
+    'varied.clamp(1, Tick::FAR.into())' 'varied.clamp(0, Tick::FAR.into())'
+
+# --- slow start and retention ------------------------------------------------------------------
+mutant ramp-ends-another-start ramp engine/ramp.rs \
+    'self.0.compare_exchange(bits, 0, Ordering::Relaxed, Ordering::Relaxed)' \
+    'self.0.swap(0, Ordering::Relaxed)'
+mutant ramp-begins-with-nothing unit:engine::ramp engine/ramp.rs \
+    'if part == 0 && full > 0 { 1 }' 'if part == 0 && false { 1 }'
+mutant ramp-never-ends unit:engine::ramp engine/ramp.rs \
+    'if since >= window_ms {' 'if false {'
+mutant ramp-lagging-clock-ends-it unit:engine::ramp engine/ramp.rs \
+    'if since > u32::MAX - SKEW_MS {' 'if false {'
+mutant retention-cas-off retention engine/retention.rs \
+    '.compare_exchange_weak(bits, next.pack(), Ordering::Relaxed, Ordering::Relaxed)
+            .map(|_| ())' \
+    '.swap(next.pack() | (bits & 0), Ordering::Relaxed);
+        Ok(())'
+mutant retention-forgets-the-peak unit:engine::retention engine/retention.rs \
+    'Some(Self { peak: in_use,' 'Some(Self { peak: 0,'
+mutant retention-drops-at-once unit:engine::retention engine/retention.rs \
+    'peak.max(u32::midpoint(self.estimate, peak))' 'peak'
+mutant retention-rises-by-half unit:engine::retention engine/retention.rs \
+    'peak.max(u32::midpoint(self.estimate, peak))' 'u32::midpoint(self.estimate, peak)'
+mutant retention-closes-all unit:engine::retention engine/retention.rs \
+    '.saturating_sub(kept).div_ceil(2)' '.saturating_sub(kept)'
+mutant retention-leaves-one-over unit:engine::retention engine/retention.rs \
+    '.saturating_sub(kept).div_ceil(2)' '.saturating_sub(kept) / 2'
+mutant retention-below-min-idle unit:engine::retention engine/retention.rs \
+    'self.estimate.max(in_use.saturating_add(min_idle))' 'self.estimate.max(in_use)'
+mutant retention-without-periods retention engine/retention.rs \
+    'if !self.is_over(now, period_ms) {' 'if !self.is_over(now, period_ms) && false {'
+mutant retention-lagging-clock-ends-it unit:engine::retention engine/retention.rs \
+    'age <= longest && age' 'age'
 
 echo "$killed killed, $survived survived of $((killed + survived)), in ${SECONDS}s"
 if ((killed + survived == 0)); then

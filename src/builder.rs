@@ -6,21 +6,26 @@ use std::{io, num::NonZero, sync::Arc, sync::mpsc as std_mpsc, thread};
 use tokio::{runtime::Handle, sync::mpsc, task::LocalSet};
 
 use crate::{
-    Backend, BuildError, Connector, Host, Pool, Shard,
+    Backend, BoxError, BuildError, ConnectionInfo, Connector, EndpointSettings, Host, Observer,
+    Pool, Resolver, Settings, Shard, SocketOptions,
     backend::{self, Opened},
-    config::{Config, MAX_SHARDS},
+    clock::millis,
+    config::MAX_SHARDS,
     engine::ShardId,
-    pool::Inner,
+    inner::{Inner, Parts},
     shard,
     worker::Worker,
 };
 
 /// Settings of a pool. Each has a default that suits a proxy on a LAN; see the setters.
-#[derive(Debug)]
+///
+/// The setters here are those that most pools need; [`Builder::settings`] takes all there are, and
+/// [`Builder::endpoint`] the policy of endpoints.
 #[must_use = "a builder does nothing until it builds"]
-pub struct Builder<C> {
+pub struct Builder<C: Connector> {
     connector: C,
-    config: Config,
+    settings: Settings,
+    parts: Parts<C>,
     #[cfg(any(test, feature = "sim"))]
     sim: Option<crate::sim::Script>,
 }
@@ -29,28 +34,49 @@ impl<C: Connector> Builder<C> {
     pub(crate) fn new(connector: C) -> Self {
         Self {
             connector,
-            config: Config::default(),
+            settings: Settings::default(),
+            parts: Parts::default(),
             #[cfg(any(test, feature = "sim"))]
             sim: None,
         }
     }
 
+    /// All settings at once, for instance from a file. Setters that come after change single ones.
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Changes the policy of every endpoint that has none of its own.
+    ///
+    /// ```
+    /// # use corepool::{Pool, TcpConnector};
+    /// let builder = Pool::builder(TcpConnector).endpoint(|policy| {
+    ///     policy.lifetime.max_uses = Some(1000);
+    ///     policy.failure.half_open_probes = 3;
+    /// });
+    /// ```
+    pub fn endpoint(mut self, change: impl FnOnce(&mut EndpointSettings)) -> Self {
+        change(&mut self.settings.endpoint);
+        self
+    }
+
     /// What to dial, watch and close with. Default: [`Backend::Auto`].
     pub fn backend(mut self, backend: Backend) -> Self {
-        self.config.backend = backend;
+        self.settings.backend = backend;
         self
     }
 
     /// What runs on the shards' threads. Default: [`Host::Tokio`].
     pub fn host(mut self, host: Host) -> Self {
-        self.config.host = host;
+        self.parts.host = host;
         self
     }
 
     /// How many shards, 1 to 256. Default: one for each core that the calling thread may run on,
     /// and no more than the CPU quota allows.
     pub fn shards(mut self, shards: usize) -> Self {
-        self.config.shards = Some(shards);
+        self.settings.shards = Some(shards);
         self
     }
 
@@ -58,36 +84,58 @@ impl<C: Connector> Builder<C> {
     /// more shards than cores or less CPU quota than cores, because pinned threads of several
     /// containers would choose the same ones.
     pub fn pin(mut self, pin: bool) -> Self {
-        self.config.pin = pin;
+        self.settings.pin = pin;
         self
     }
 
     /// Slots of each shard: connections that it can have, over all endpoints. About 128 bytes
     /// each, allocated at once. Default: 4096.
     pub fn slots_per_shard(mut self, slots: usize) -> Self {
-        self.config.slots_per_shard = slots;
+        self.settings.slots_per_shard = slots;
         self
     }
 
-    /// Connections to one endpoint at once, dials and closes included. Default: 1024.
+    /// Connections of all endpoints at once, dials and closes included. A dial above it has the
+    /// connection that rests longest make room, of whatever endpoint. Default: no limit.
+    pub fn max_live_total(mut self, connections: u32) -> Self {
+        self.settings.max_live_total = Some(connections);
+        self
+    }
+
+    /// Connections of all endpoints at rest at once, exact over all shards. One that comes back
+    /// above it has the one that rests longest closed. Default: no limit.
+    pub fn max_idle_total(mut self, connections: u32) -> Self {
+        self.settings.max_idle_total = Some(connections);
+        self
+    }
+
+    /// Dials of all endpoints at once. Default: no limit.
+    pub fn max_dialing_total(mut self, dials: u32) -> Self {
+        self.settings.max_dialing_total = Some(dials);
+        self
+    }
+
+    /// Connections to one endpoint at once, dials and closes included. Default: 1024. Lowers
+    /// [`Self::max_idle`] and its like along with it.
     pub fn max_live(mut self, connections: u32) -> Self {
-        self.config.max_live = connections;
+        self.settings.endpoint.capacity.set_max_live(connections);
         self
     }
 
     /// Connections of one endpoint at rest at once, exact over all shards. What comes back above
     /// it is closed. Zero: none rests, so a connection is reused only when somebody waits for it as it
-    /// comes back. Default: 128.
+    /// comes back. At most [`Self::max_live`]: what is above that is as good as that. Default: 128.
     pub fn max_idle(mut self, connections: u32) -> Self {
-        self.config.max_idle = connections;
+        let capacity = &mut self.settings.endpoint.capacity;
+        capacity.max_idle = connections.min(capacity.max_live);
         self
     }
 
     /// Callers that may be in line for a connection of one endpoint, those whose dial is under
     /// way included; the next fails at once. At least 1, because every miss lines up. To fail
-    /// fast at `max_live` and still take a burst of dials, set it to `max_live`. Default: 4096.
+    /// fast at `max_live` and still take a burst of dials, set `capacity.at_limit`. Default: 4096.
     pub fn max_waiters(mut self, callers: u32) -> Self {
-        self.config.max_waiters = callers;
+        self.settings.endpoint.capacity.max_waiters = callers;
         self
     }
 
@@ -95,27 +143,111 @@ impl<C: Connector> Builder<C> {
     /// least this many idle ones; below, it dials. 1 shares always. Default: twice the number of
     /// shards, so that each shard gets a few of its own first (HAProxy's `pool-low-conn`).
     pub fn steal_threshold(mut self, idle: u32) -> Self {
-        self.config.steal_threshold = Some(idle);
+        self.settings.steal_threshold = Some(idle);
         self
     }
 
     /// How long a dial may take, from the resolver to the end of the connector's handshake.
-    /// Default: 5 s.
+    /// Default: 5 s. For a limit of its own on the connect alone, see
+    /// `timeouts.total_connect_timeout_ms`.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.config.connect_timeout = timeout;
+        self.settings.endpoint.timeouts.connect_timeout_ms = millis(timeout);
         self
     }
 
     /// How long a checkout may wait, for whatever. Default: 10 s.
     pub fn acquire_timeout(mut self, timeout: Duration) -> Self {
-        self.config.acquire_timeout = timeout;
+        self.settings.endpoint.timeouts.acquire_timeout_ms = millis(timeout);
         self
     }
 
     /// How long a connection may rest. Keep it below the origin's. Noticed up to 350 ms late.
     /// Default: 60 s.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
-        self.config.idle_timeout = timeout;
+        self.settings.endpoint.lifetime.idle_timeout_ms = millis(timeout);
+        self
+    }
+
+    /// How long a connection may live, less a jitter of up to `lifetime.lifetime_jitter_percent`.
+    /// Default: 1 h.
+    pub fn max_lifetime(mut self, lifetime: Duration) -> Self {
+        self.settings.endpoint.lifetime.max_lifetime_ms = Some(millis(lifetime));
+        self
+    }
+
+    /// Whether there is a circuit breaker for each endpoint. Default: yes; see the settings under
+    /// `failure`.
+    pub fn breaker(mut self, breaker: bool) -> Self {
+        self.settings.endpoint.failure.breaker = breaker;
+        self
+    }
+
+    /// How sockets are set up before they connect. Default: [`SocketOptions::default`], which is
+    /// `TCP_NODELAY` and nothing else. What the settings under `sockets` set comes on top, and
+    /// what the endpoint itself says on top of that.
+    pub fn sockets(mut self, options: SocketOptions) -> Self {
+        self.parts.sockets = Some(options);
+        self
+    }
+
+    /// Whether connections that the pool ends at rest are closed by an RST: no `TIME_WAIT` is left
+    /// behind, and the peer need not answer. Only for connections that give their socket up
+    /// ([`crate::Connection::into_socket`]); unix sockets know no RST. Default: no, they end by a
+    /// FIN.
+    pub fn reset_evicted(mut self, reset: bool) -> Self {
+        self.settings.endpoint.sockets.reset_evicted = reset;
+        self
+    }
+
+    /// Who finds the addresses of host names. Default: [`crate::SystemResolver`].
+    pub fn resolver(mut self, resolver: impl Resolver) -> Self {
+        self.parts.resolver = Arc::new(resolver);
+        self
+    }
+
+    /// Who is told what happens in the pool. Default: nobody.
+    pub fn observer(mut self, observer: impl Observer) -> Self {
+        self.parts.observer = Some(Arc::new(observer));
+        self
+    }
+
+    /// Sees each connection once it is ready, on its shard's thread, before anybody else does. An
+    /// error refuses it: the dial has failed for that cause. Default: none.
+    pub fn after_connect(
+        mut self,
+        hook: impl Fn(&mut C::Connection, &ConnectionInfo<'_>) -> Result<(), BoxError>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
+        self.parts.hooks.after_connect = Some(Box::new(hook));
+        self
+    }
+
+    /// Sees each connection that was at rest before it is handed out, on the caller's thread;
+    /// `false` ends it, and the caller gets another one. Must not block. Default: none.
+    pub fn before_reuse(
+        mut self,
+        hook: impl Fn(&mut C::Connection, &ConnectionInfo<'_>) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.parts.hooks.before_reuse = Some(Box::new(hook));
+        self
+    }
+
+    /// Sees each connection that comes back clean, on the caller's thread; `false` ends it. Must
+    /// not block. Default: none.
+    pub fn after_return(
+        mut self,
+        hook: impl Fn(&mut C::Connection, &ConnectionInfo<'_>) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.parts.hooks.after_return = Some(Box::new(hook));
+        self
+    }
+
+    /// Hashes all endpoints alike, so that only their comparison tells them apart, for tests.
+    #[cfg(any(test, feature = "sim"))]
+    pub fn collide_hashes(mut self) -> Self {
+        self.parts.hashing = crate::endpoint::Hashing::Same;
         self
     }
 
@@ -133,30 +265,34 @@ impl<C: Connector> Builder<C> {
     /// # Errors
     /// When a setting is out of range, a thread cannot be started, or a shard gets no driver.
     pub fn build(mut self) -> Result<Pool<C>, BuildError> {
-        self.config.check()?;
+        self.settings.check()?;
+        if let Some(sockets) = &self.parts.sockets {
+            sockets.check()?;
+        }
+        SocketOptions::default().with_settings(&self.settings.endpoint.sockets).check()?;
         if let Some(host) = C::HOST
-            && host != self.config.host
+            && host != self.parts.host
         {
             return Err(BuildError::Setting {
                 setting: "host",
-                value: format!("{:?}", self.config.host),
+                value: format!("{:?}", self.parts.host),
                 allowed: "Host::TokioUring for this connector",
             });
         }
-        if self.config.backend == Backend::Auto
+        if self.settings.backend == Backend::Auto
             && let Some(name) = std::env::var_os("COREPOOL_BACKEND")
         {
             let name = name.to_string_lossy();
-            self.config.backend = name.parse().map_err(|_| BuildError::Setting {
+            self.settings.backend = name.parse().map_err(|_| BuildError::Setting {
                 setting: "COREPOOL_BACKEND",
                 value: name.into_owned(),
                 allowed: "auto, io-uring or epoll",
             })?;
         }
         let cores = Cores::allowed();
-        let count = self.config.shards.unwrap_or_else(|| cores.shards());
-        let cores = if self.config.pin { cores.for_pinning(count) } else { Vec::new() };
-        let inner = Arc::new(Inner::new(self.config.clone(), self.connector, count));
+        let count = self.settings.shards.unwrap_or_else(|| cores.shards());
+        let cores = if self.settings.pin { cores.for_pinning(count) } else { Vec::new() };
+        let inner = Arc::new(Inner::new(self.settings, self.parts, self.connector, count));
         let mut shards = Vec::with_capacity(count);
         for id in 0..count {
             let start = Start {
@@ -188,6 +324,15 @@ impl<C: Connector> Builder<C> {
     }
 }
 
+impl<C: Connector> core::fmt::Debug for Builder<C> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Builder")
+            .field("settings", &self.settings)
+            .field("parts", &self.parts)
+            .finish_non_exhaustive()
+    }
+}
+
 /// What a shard's thread needs to start.
 struct Start<C: Connector> {
     inner: Arc<Inner<C>>,
@@ -203,7 +348,7 @@ type Started = Result<(Handle, Option<usize>), io::Error>;
 impl<C: Connector> Start<C> {
     fn run(self) -> Result<Shard, BuildError> {
         let (id, shard) = (self.id, self.id.get());
-        let backend = self.inner.config.backend;
+        let backend = self.inner.settings.backend;
         let (jobs, queue) = mpsc::unbounded_channel();
         let (report, started) = std_mpsc::sync_channel(1);
         thread::Builder::new()
@@ -234,7 +379,7 @@ impl<C: Connector> Start<C> {
             }
             pinned
         });
-        let host = self.inner.config.host;
+        let host = self.inner.parts.host;
         let worker = async {
             match self.open() {
                 Ok(worker) => {
@@ -275,8 +420,9 @@ impl<C: Connector> Start<C> {
         if let Some(script) = &self.sim {
             return Ok(script.open());
         }
-        let config = &self.inner.config;
-        backend::open(config.backend, config.slots_per_shard)
+        let settings = &self.inner.settings;
+        let conflicts = self.inner.port_conflicts(self.id);
+        backend::open(settings.backend, settings.slots_per_shard, conflicts)
     }
 }
 

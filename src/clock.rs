@@ -40,6 +40,17 @@ impl Tick {
         now.0.wrapping_sub(self.0) <= i32::MAX as u32
     }
 
+    /// The earlier of two ticks that lie less than half the range apart.
+    #[must_use]
+    pub const fn earlier(self, other: Self) -> Self {
+        if self.is_past(other) { self } else { other }
+    }
+
+    /// The tick half of what can be told earlier: a point to measure older ones from.
+    pub const fn long_before(self) -> Self {
+        Self(self.0.wrapping_sub(Self::FAR / 2))
+    }
+
     /// The furthest that a tick can lie ahead and still be told from the past.
     pub const FAR: u32 = i32::MAX as u32 - 1;
 }
@@ -70,9 +81,14 @@ impl CoarseClock {
         Tick(self.last.load(crate::sync::Ordering::Relaxed))
     }
 
+    /// Reads the time.
+    pub(crate) fn read(&self) -> Tick {
+        Tick(now().duration_since(self.start).as_millis() as u32)
+    }
+
     /// Reads the time and keeps it for the others.
     pub(crate) fn advance(&self) -> Tick {
-        let now = Tick(now().duration_since(self.start).as_millis() as u32);
+        let now = self.read();
         // Relaxed: as in `now`.
         self.last.store(now.0, crate::sync::Ordering::Relaxed);
         now
@@ -103,6 +119,7 @@ mod tests {
         assert_eq!(before.since(after), 0);
         assert!(before.is_past(after));
         assert!(!after.is_past(before));
+        assert_eq!((after.earlier(before), before.earlier(after)), (before, before));
     }
 
     #[test]

@@ -1,11 +1,9 @@
-//! Settings, their defaults, and their one check.
-
-use core::time::Duration;
+//! What a pool was built with, and the engine's view of it.
 
 use crate::{
-    Backend, BuildError,
-    clock::{Tick, millis},
-    engine::{GroupLimits, SlotIndex},
+    Settings,
+    engine::{GroupLimits, NEVER, SlotIndex, TotalLimits},
+    settings::{AtLimit, AtOpen, EndpointSettings, Order, Peek},
 };
 
 /// What runs on a shard's thread.
@@ -20,123 +18,105 @@ pub enum Host {
     TokioUring,
 }
 
-#[derive(Clone, Debug)]
-pub(crate) struct Config {
-    pub(crate) backend: Backend,
-    pub(crate) host: Host,
-    pub(crate) shards: Option<usize>,
-    pub(crate) pin: bool,
-    pub(crate) slots_per_shard: usize,
-    pub(crate) max_live: u32,
-    pub(crate) max_idle: u32,
-    pub(crate) max_waiters: u32,
-    pub(crate) steal_threshold: Option<u32>,
-    pub(crate) connect_timeout: Duration,
-    pub(crate) acquire_timeout: Duration,
-    pub(crate) idle_timeout: Duration,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            backend: Backend::Auto,
-            host: Host::Tokio,
-            shards: None,
-            pin: true,
-            slots_per_shard: 4096,
-            max_live: 1024,
-            max_idle: 128,
-            max_waiters: 4096,
-            steal_threshold: None,
-            connect_timeout: Duration::from_secs(5),
-            acquire_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(60),
-        }
-    }
-}
-
 /// The most shards a pool can have.
 pub(crate) const MAX_SHARDS: usize = 256;
-/// The longest timeout: what a [`Tick`] can look ahead.
-const MAX_TIMEOUT: Duration = Duration::from_millis(Tick::FAR as u64);
-/// The most connections a group may have.
-const MAX_CONNECTIONS: u32 = 1 << 24;
+const _: () = assert!(SlotIndex::MAX == 1 << 24, "the settings name the bound");
 
-impl Config {
-    /// Checks every setting once.
-    pub(crate) fn check(&self) -> Result<(), BuildError> {
-        if let Some(shards) = self.shards {
-            within("shards", shards, 1..=MAX_SHARDS, "1 to 256")?;
-        }
-        let slots = self.slots_per_shard;
-        within("slots_per_shard", slots, 1..=SlotIndex::MAX, "1 to 16777216")?;
-        within("max_live", self.max_live, 1..=MAX_CONNECTIONS, "1 to 16777216")?;
-        within("max_idle", self.max_idle, 0..=MAX_CONNECTIONS, "0 to 16777216")?;
-        within("max_waiters", self.max_waiters, 1..=MAX_CONNECTIONS, "1 to 16777216")?;
-        for (setting, value) in [
-            ("connect_timeout", self.connect_timeout),
-            ("acquire_timeout", self.acquire_timeout),
-            ("idle_timeout", self.idle_timeout),
-        ] {
-            if value < Duration::from_millis(1) || value > MAX_TIMEOUT {
-                let value = format!("{value:?}");
-                return Err(BuildError::Setting { setting, value, allowed: "1 ms to 24 days" });
-            }
-        }
-        Ok(())
-    }
-
-    pub(crate) fn limits(&self) -> GroupLimits {
-        GroupLimits {
-            max_live: self.max_live,
-            max_idle: self.max_idle.min(self.max_live),
-            max_waiters: self.max_waiters,
-            idle_timeout_ms: millis(self.idle_timeout),
-        }
+/// The limits of the whole pool.
+pub(crate) fn totals(settings: &Settings) -> TotalLimits {
+    TotalLimits {
+        max_live: settings.max_live_total,
+        max_idle: settings.max_idle_total,
+        max_dialing: settings.max_dialing_total,
     }
 }
 
-fn within<N: PartialOrd + ToString>(
-    setting: &'static str,
-    value: N,
-    range: core::ops::RangeInclusive<N>,
-    allowed: &'static str,
-) -> Result<(), BuildError> {
-    if range.contains(&value) {
-        return Ok(());
+/// The policy of an endpoint in the engine's terms. What is off is a limit that nothing reaches.
+pub(crate) fn limits(policy: &EndpointSettings) -> GroupLimits {
+    let EndpointSettings { capacity, lifetime, health, failure, timeouts, .. } = policy;
+    let or_never = |setting: Option<u32>| setting.unwrap_or(NEVER);
+    GroupLimits {
+        max_live: capacity.max_live,
+        max_idle: capacity.max_idle,
+        max_waiters: capacity.max_waiters,
+        max_overflow: match capacity.at_limit {
+            AtLimit::Overflow => capacity.max_overflow,
+            _ => 0,
+        },
+        max_dialing: or_never(capacity.max_dialing),
+        min_idle: capacity.min_idle,
+        warm_up: if capacity.rewarm { capacity.warm_up } else { 0 },
+        preconnect_percent: capacity.preconnect_percent,
+        lifo: u32::from(capacity.order == Order::Lifo),
+        idle_timeout_ms: lifetime.idle_timeout_ms,
+        max_lifetime_ms: or_never(lifetime.max_lifetime_ms),
+        lifetime_jitter_percent: lifetime.lifetime_jitter_percent,
+        max_uses: or_never(lifetime.max_uses),
+        retention_period_ms: or_never(lifetime.retention_period_ms),
+        ping_interval_ms: or_never(health.ping_interval_ms),
+        ping_max_failures: health.ping_max_failures,
+        peek_after_ms: match health.peek {
+            Peek::Never => NEVER,
+            Peek::Always => 0,
+            // Longer than, and ticks are whole.
+            Peek::IdleLongerThanMs(millis) => millis.saturating_add(1),
+        },
+        acquire_timeout_ms: timeouts.acquire_timeout_ms,
+        at_limit: match capacity.at_limit {
+            AtLimit::Wait => WAIT,
+            AtLimit::Reject => REJECT,
+            AtLimit::Overflow => OVERFLOW,
+        },
+        at_open: match failure.at_open {
+            AtOpen::FailFast => FAIL_FAST,
+            AtOpen::Direct => DIRECT,
+        },
+        leak_after_ms: or_never(health.leak_after_ms),
+        slow_connect_ms: or_never(failure.slow_connect_ms),
+        breaker: u32::from(failure.breaker),
+        breaker_consecutive: failure.breaker_consecutive_failures,
+        breaker_rate_percent: failure.breaker_failure_rate_percent,
+        breaker_min_dials: failure.breaker_min_dials,
+        breaker_window_s: failure.breaker_window_s,
+        half_open_probes: failure.half_open_probes,
+        half_open_successes: failure.half_open_successes,
+        backoff_base_ms: failure.backoff_base_ms,
+        backoff_multiplier_percent: failure.backoff_multiplier_percent,
+        backoff_jitter_percent: failure.backoff_jitter_percent,
+        backoff_max_ms: failure.backoff_max_ms,
+        slow_start_ms: failure.slow_start_ms.unwrap_or(0),
     }
-    Err(BuildError::Setting { setting, value: value.to_string(), allowed })
 }
+
+/// [`AtLimit::Wait`] in [`GroupLimits::at_limit`].
+pub(crate) const WAIT: u32 = 0;
+/// [`AtLimit::Reject`].
+pub(crate) const REJECT: u32 = 1;
+/// [`AtLimit::Overflow`].
+pub(crate) const OVERFLOW: u32 = 2;
+/// [`AtOpen::FailFast`] in [`GroupLimits::at_open`].
+pub(crate) const FAIL_FAST: u32 = 0;
+/// [`AtOpen::Direct`].
+pub(crate) const DIRECT: u32 = 1;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_defaults_pass_the_check() {
-        Config::default().check().unwrap();
+    fn what_is_off_is_never_reached() {
+        let mut policy = EndpointSettings::default();
+        policy.lifetime.max_lifetime_ms = None;
+        let limits = limits(&policy);
+        assert_eq!([limits.max_uses, limits.max_lifetime_ms, limits.ping_interval_ms], [NEVER; 3]);
+        assert_eq!((limits.slow_start_ms, limits.max_overflow, limits.warm_up), (0, 0, 0));
+        assert_eq!((limits.max_live, limits.max_idle, limits.breaker), (1024, 128, 1));
     }
 
     #[test]
-    fn zero_and_absurd_settings_are_refused_by_name() {
-        type Change = fn(&mut Config);
-        let changes: [(&str, Change); 10] = [
-            ("shards", |c| c.shards = Some(0)),
-            ("shards", |c| c.shards = Some(257)),
-            ("slots_per_shard", |c| c.slots_per_shard = 0),
-            ("slots_per_shard", |c| c.slots_per_shard = usize::MAX),
-            ("max_live", |c| c.max_live = 0),
-            ("max_live", |c| c.max_live = u32::MAX),
-            ("max_waiters", |c| c.max_waiters = 0),
-            ("connect_timeout", |c| c.connect_timeout = Duration::ZERO),
-            ("acquire_timeout", |c| c.acquire_timeout = Duration::MAX),
-            ("idle_timeout", |c| c.idle_timeout = Duration::ZERO),
-        ];
-        for (name, change) in changes {
-            let mut config = Config::default();
-            change(&mut config);
-            let error = config.check().unwrap_err().to_string();
-            assert!(error.starts_with(name) && error.contains("must be"), "{error}");
-        }
+    fn longer_than_is_not_as_long_as() {
+        let mut policy = EndpointSettings::default();
+        policy.health.peek = Peek::IdleLongerThanMs(500);
+        assert_eq!(limits(&policy).peek_after_ms, 501);
     }
 }

@@ -1,7 +1,7 @@
 //! What can go wrong, one small enum for each operation.
 
 use core::{fmt, time::Duration};
-use std::{error::Error, io, sync::Arc};
+use std::{error::Error, io, net::SocketAddr, sync::Arc};
 
 use crate::Endpoint;
 
@@ -42,6 +42,23 @@ pub enum CheckoutError {
         /// How many may wait.
         max_waiters: u32,
     },
+    /// As many connections live as may, and the endpoint's policy is not to wait.
+    #[error("{endpoint}: all {max_live} connections are in use")]
+    AtLimit {
+        /// Of which group.
+        endpoint: Endpoint,
+        /// How many may live.
+        max_live: u32,
+    },
+    /// The circuit breaker is open: the endpoint failed lately, and is not dialled for a while.
+    #[error("{endpoint}: the circuit breaker is open{}", fmt_left(*left))]
+    BreakerOpen {
+        /// Of which group.
+        endpoint: Endpoint,
+        /// How long it stays open; zero when probes are under way that will decide, `None` when it
+        /// is forced open.
+        left: Option<Duration>,
+    },
     /// The shard's table of slots is full: `slots_per_shard` is too low for the limits.
     #[error("{endpoint}: all {slots} slots of the shard are in use")]
     Exhausted {
@@ -73,10 +90,20 @@ impl CheckoutError {
             Self::Dial(error) => error.endpoint(),
             Self::Timeout { endpoint, .. }
             | Self::WaitersFull { endpoint, .. }
+            | Self::AtLimit { endpoint, .. }
+            | Self::BreakerOpen { endpoint, .. }
             | Self::Exhausted { endpoint, .. }
             | Self::Closed { endpoint }
             | Self::OffShard { endpoint } => endpoint,
         }
+    }
+}
+
+fn fmt_left(left: Option<Duration>) -> String {
+    match left {
+        Some(Duration::ZERO) => ", a probe is under way".to_owned(),
+        Some(left) => format!(" for {} ms more", left.as_millis()),
+        None => " by order".to_owned(),
     }
 }
 
@@ -130,6 +157,25 @@ impl DialError {
     pub(crate) fn timed_out(endpoint: Endpoint, after: Duration) -> Self {
         let detail = format!("not connected within {} ms", after.as_millis());
         Self::plain(endpoint, DialErrorKind::TimedOut, detail)
+    }
+
+    /// As [`Self::io`], of one address of a name.
+    pub(crate) fn io_at(endpoint: Endpoint, address: Option<SocketAddr>, error: io::Error) -> Self {
+        let mut this = Self::io(endpoint, error);
+        if let Some(address) = address
+            && let Some(failure) = Arc::get_mut(&mut this.0)
+        {
+            failure.detail = format!("{address}: {}", failure.detail);
+        }
+        this
+    }
+
+    /// Whether it was our own doing and says nothing of the endpoint.
+    pub(crate) fn is_local(&self) -> bool {
+        matches!(
+            self.kind(),
+            DialErrorKind::Descriptors | DialErrorKind::Ports | DialErrorKind::Backend
+        )
     }
 
     pub(crate) fn io(endpoint: Endpoint, error: io::Error) -> Self {
@@ -213,6 +259,9 @@ impl Error for DialError {
 #[non_exhaustive]
 pub enum BuildError {
     /// A setting is out of its range.
+    #[error(transparent)]
+    Settings(#[from] crate::SettingsError),
+    /// Something else that the builder was given is out of its range.
     #[error("{setting} is {value}, but must be {allowed}")]
     Setting {
         /// Which setting.

@@ -2,17 +2,21 @@
 
 use core::{
     fmt,
+    panic::Location,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 use std::sync::Arc;
 
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    CheckoutError, CloseReason, Connection, Connector, Endpoint, GroupStats, Pool, Pooled, clock,
-    engine::{NoDial, Outcome, Refused, ShardId},
-    pool::{Inner, PoolLease, PoolSeat, PoolWaiter, Seats},
+    CheckoutError, Connector, Endpoint, GroupStats, Pool, PoolEvent, Pooled, clock,
+    config::{DIRECT, OVERFLOW, WAIT},
+    engine::{NEVER, NoDial, Outcome, Refused, ShardId},
+    inner::{Inner, PoolLease, PoolSeat, PoolWaiter, Seats, millis},
+    look::When,
     shard,
 };
 
@@ -57,18 +61,25 @@ impl<C: Connector> Group<C> {
     ///
     /// # Panics
     /// When it has to wait outside a tokio runtime with time enabled.
-    pub async fn checkout(&self) -> Result<Pooled<C>, CheckoutError> {
-        let at = self.at()?;
-        match self.take_idle(at) {
-            Some(lease) => Ok(Pooled::new(lease)),
-            None => self.wait(at, self.deadline()).await,
+    #[track_caller]
+    pub fn checkout(&self) -> impl Future<Output = Result<Pooled<C>, CheckoutError>> {
+        let caller = Location::caller();
+        async move {
+            let at = self.at()?;
+            let lease = match self.take_idle(at) {
+                Some(lease) => lease,
+                None => self.wait(at, self.deadline()).await?,
+            };
+            Ok(Pooled::new(lease, caller))
         }
     }
 
     /// An idle connection, if there is one within reach and nobody waits for it. Never dials.
     #[inline]
+    #[track_caller]
     pub fn try_checkout(&self) -> Option<Pooled<C>> {
-        self.take_idle(self.at().ok()?).map(Pooled::new)
+        let caller = Location::caller();
+        self.take_idle(self.at().ok()?).map(|lease| Pooled::new(lease, caller))
     }
 
     /// A connection that nobody has used: for the one retry after a reused connection turned out
@@ -82,32 +93,35 @@ impl<C: Connector> Group<C> {
     ///
     /// # Panics
     /// As for [`Self::checkout`].
-    pub async fn checkout_fresh(&self) -> Result<Pooled<C>, CheckoutError> {
+    #[track_caller]
+    pub fn checkout_fresh(&self) -> impl Future<Output = Result<Pooled<C>, CheckoutError>> {
+        let caller = Location::caller();
+        async move { Ok(Pooled::new(self.fresh().await?, caller)) }
+    }
+
+    async fn fresh(&self) -> Result<PoolLease<C>, CheckoutError> {
         let at = self.at()?;
         let inner = self.inner();
         let deadline = self.deadline();
         loop {
-            let waiter = match inner.engine.dial_fresh(self.seats.on(at)) {
-                Err(NoDial::NoPermit) => {
-                    let pooled = match self.take_idle(at) {
-                        Some(lease) => Pooled::new(lease),
+            let waiter = match inner.engine.dial_fresh(self.seats.on(at), inner.read_clock()) {
+                Err(NoDial::NoPermit | NoDial::Held) => {
+                    let lease = match self.take_idle(at) {
+                        Some(lease) => lease,
                         None => self.wait(at, deadline).await?,
                     };
-                    if !pooled.is_reused() {
-                        return Ok(pooled);
+                    if !lease.is_reused() {
+                        return Ok(lease);
                     }
-                    inner.engine.redial(pooled.into_lease())
+                    inner.engine.redial(lease, inner.read_clock())
                 }
                 other => other,
             };
-            let waiter = waiter.map_err(|refused| match refused {
-                NoDial::Exhausted => self.exhausted(),
-                NoDial::Closed | NoDial::NoPermit => self.closed(),
-            })?;
+            let waiter = waiter.map_err(|no| self.refused(no))?;
             let lease = self.outcome(at, waiter, deadline).await?;
             // It may have died on its way to us.
-            if let Some(lease) = inner.if_usable(lease) {
-                return Ok(Pooled::new(lease));
+            if let Some(lease) = inner.if_usable(lease, When::Checkout) {
+                return Ok(lease);
             }
         }
     }
@@ -123,13 +137,13 @@ impl<C: Connector> Group<C> {
     pub async fn warm_up(&self, count: usize) -> WarmUp {
         let inner = self.inner();
         let shards = inner.shard_count();
-        let limits = inner.config.limits();
+        let limits = self.seats.on(ShardId(0)).group().limits();
         let scope = if C::SHARD_LOCAL { shards } else { 1 };
-        let count = count.min(limits.max_idle as usize * scope);
+        let count = count.min((limits.max_idle() as usize).saturating_mul(scope));
         let deadline = self.deadline();
         let mut report = WarmUp { ready: 0, failures: Vec::new() };
         let mut leases = Held { inner, leases: Vec::with_capacity(count) };
-        let at_once = (limits.max_waiters as usize).clamp(1, WARM_UP_AT_ONCE);
+        let at_once = (limits.max_waiters() as usize).clamp(1, WARM_UP_AT_ONCE);
         let mut next = 0;
         while next < count {
             let batch = next..count.min(next + at_once);
@@ -153,6 +167,8 @@ impl<C: Connector> Group<C> {
             }
         }
         report.ready = leases.leases.len();
+        let (ready, failed) = (report.ready, report.failures.len());
+        inner.tell(PoolEvent::WarmedUp { endpoint: self.endpoint(), ready, failed });
         report
     }
 
@@ -167,13 +183,17 @@ impl<C: Connector> Group<C> {
     }
 
     #[inline]
-    fn inner(&self) -> &Inner<C> {
+    pub(crate) fn inner(&self) -> &Inner<C> {
         self.pool.inner()
+    }
+
+    pub(crate) fn seats(&self) -> &Arc<Seats<C>> {
+        &self.seats
     }
 
     /// Which shard serves this thread.
     #[inline]
-    fn at(&self) -> Result<ShardId, CheckoutError> {
+    pub(crate) fn at(&self) -> Result<ShardId, CheckoutError> {
         let inner = self.inner();
         match shard::current(inner.engine_id()) {
             Some(shard) => Ok(shard),
@@ -197,35 +217,54 @@ impl<C: Connector> Group<C> {
         let inner = self.inner();
         loop {
             let lease = inner.engine.checkout(self.seats.on(at).group(), at, self.reach())?;
-            if let Some(lease) = inner.if_usable(lease) {
+            if let Some(lease) = inner.if_usable(lease, When::Checkout) {
                 return Some(lease);
             }
         }
     }
 
     #[cold]
-    async fn wait(&self, at: ShardId, deadline: Instant) -> Result<Pooled<C>, CheckoutError> {
+    async fn wait(&self, at: ShardId, deadline: Instant) -> Result<PoolLease<C>, CheckoutError> {
+        let began = clock::now();
         loop {
             let in_line = self.line_up(at)?;
             let lease = in_line.outcome(self, at, deadline).await?;
             // It may have died, or have been found unusable, on its way to us.
-            if let Some(lease) = self.inner().if_usable(lease) {
-                return Ok(Pooled::new(lease));
+            if let Some(lease) = self.inner().if_usable(lease, When::Checkout) {
+                self.seats.note_wait(began.elapsed());
+                return Ok(lease);
             }
         }
     }
 
+    /// Takes a place in line, or, by the endpoint's policy, a dial of its own.
     fn line_up(&self, at: ShardId) -> Result<InLine<'_, C>, CheckoutError> {
         let inner = self.inner();
         let seat = self.seats.on(at);
-        match inner.engine.wait(seat, self.reach()) {
-            Ok(waiter) => Ok(InLine { inner, seat, waiter: Some(waiter) }),
+        let (now, limits) = (inner.read_clock(), seat.group().limits());
+        let waiter = match limits.at_limit() {
+            WAIT => inner.engine.wait(seat, self.reach(), now),
+            _ => inner.engine.wait_for_dial(seat, self.reach(), now),
+        };
+        let waiter = match waiter {
+            Ok(waiter) => Ok(waiter),
+            Err(Refused::AtLimit) if limits.at_limit() == OVERFLOW => {
+                inner.engine.dial_overflow(seat, now).map_err(|no| self.refused(no))
+            }
+            Err(Refused::Open(_)) if limits.at_open() == DIRECT => {
+                inner.engine.dial_direct(seat, now).map_err(|no| self.refused(no))
+            }
+            Err(Refused::Open(left)) => Err(self.open(left)),
+            Err(Refused::AtLimit) => Err(self.at_limit()),
             Err(Refused::Closed) => Err(self.closed()),
             Err(Refused::Full) => Err(CheckoutError::WaitersFull {
                 endpoint: self.endpoint().clone(),
-                max_waiters: inner.config.max_waiters,
+                max_waiters: limits.max_waiters(),
             }),
-        }
+        }?;
+        // A group whose home sleeps is tended by nobody.
+        self.seats.rouse(inner);
+        Ok(InLine { inner, seat, waiter: Some(waiter) })
     }
 
     async fn outcome(
@@ -239,74 +278,53 @@ impl<C: Connector> Group<C> {
     }
 
     fn deadline(&self) -> Instant {
-        clock::now() + self.inner().config.acquire_timeout
+        clock::now() + self.acquire_timeout()
     }
 
-    fn closed(&self) -> CheckoutError {
+    fn acquire_timeout(&self) -> Duration {
+        millis(self.seats.on(ShardId(0)).group().limits().acquire_timeout_ms())
+    }
+
+    fn refused(&self, no: NoDial) -> CheckoutError {
+        match no {
+            NoDial::Exhausted => self.exhausted(),
+            NoDial::Open(left) => self.open(left),
+            NoDial::NoPermit => self.at_limit(),
+            NoDial::Closed | NoDial::Held => self.closed(),
+        }
+    }
+
+    pub(crate) fn closed(&self) -> CheckoutError {
         CheckoutError::Closed { endpoint: self.endpoint().clone() }
     }
 
-    fn exhausted(&self) -> CheckoutError {
+    pub(crate) fn at_limit(&self) -> CheckoutError {
+        let limits = self.seats.on(ShardId(0)).group().limits();
+        CheckoutError::AtLimit { endpoint: self.endpoint().clone(), max_live: limits.max_live() }
+    }
+
+    fn open(&self, left_ms: u32) -> CheckoutError {
+        let left = (left_ms != NEVER).then(|| millis(left_ms));
+        CheckoutError::BreakerOpen { endpoint: self.endpoint().clone(), left }
+    }
+
+    pub(crate) fn exhausted(&self) -> CheckoutError {
         CheckoutError::Exhausted {
             endpoint: self.endpoint().clone(),
-            slots: self.inner().config.slots_per_shard,
+            slots: self.inner().engine.slots_per_shard(),
         }
     }
 
     fn timed_out(&self, at: ShardId) -> CheckoutError {
-        let inner = self.inner();
-        let counts = inner.engine.counts(self.seats.on(at).group());
+        let group = self.seats.on(at).group();
+        let counts = self.inner().engine.counts(group);
         CheckoutError::Timeout {
             endpoint: self.endpoint().clone(),
-            after: inner.config.acquire_timeout,
+            after: self.acquire_timeout(),
             live: counts.live,
-            max_live: inner.config.max_live,
+            max_live: group.limits().max_live(),
             waiting: counts.waiting,
         }
-    }
-}
-
-impl<C: Connector> Inner<C> {
-    /// The lease, if its connection can serve; otherwise the connection is ended.
-    #[inline]
-    pub(crate) fn if_usable(&self, lease: PoolLease<C>) -> Option<PoolLease<C>> {
-        // Whatever becomes of the connection's own look, a panic too, the lease ends.
-        let mut look = Look { inner: self, lease: Some(lease) };
-        let usable = look
-            .lease
-            .as_mut()
-            .is_some_and(|lease| lease.tenant.conn.is_usable() && !self.engine.is_dead(lease));
-        if usable { look.lease.take() } else { None }
-    }
-
-    /// Tells this pool from others in the same process.
-    #[inline]
-    pub(crate) fn engine_id(&self) -> usize {
-        core::ptr::from_ref(self).addr()
-    }
-}
-
-/// A lease that is being looked at. Dropping it ends its connection.
-struct Look<'a, C: Connector> {
-    inner: &'a Inner<C>,
-    lease: Option<PoolLease<C>>,
-}
-
-impl<C: Connector> Drop for Look<'_, C> {
-    #[inline]
-    fn drop(&mut self) {
-        if let Some(lease) = self.lease.take() {
-            self.inner.discard_unusable(lease);
-        }
-    }
-}
-
-impl<C: Connector> Inner<C> {
-    #[cold]
-    fn discard_unusable(&self, lease: PoolLease<C>) {
-        let dead = self.engine.is_dead(&lease);
-        let reason = if dead { CloseReason::PeerClosed } else { CloseReason::Unusable };
-        self.engine.discard(lease, reason);
     }
 }
 
@@ -329,13 +347,14 @@ impl<C: Connector> InLine<'_, C> {
             Ok(Outcome::Ready(lease)) => Ok(lease),
             Ok(Outcome::Failed(error)) => Err(error.into()),
             Ok(Outcome::Exhausted) => Err(group.exhausted()),
+            Ok(Outcome::Open(left)) => Err(group.open(left)),
             Ok(Outcome::Closed) => Err(group.closed()),
         }
     }
 }
 
 impl<C: Connector> Future for InLine<'_, C> {
-    type Output = Outcome<C::Connection, crate::DialError, crate::pool::Key<C>>;
+    type Output = Outcome<C::Connection, crate::DialError, crate::inner::Key<C>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Some(waiter) = &self.waiter else {

@@ -63,6 +63,8 @@
 #![cfg_attr(loom, allow(dead_code, unreachable_pub))]
 
 #[cfg(not(loom))]
+pub mod alerts;
+#[cfg(not(loom))]
 mod backend;
 #[cfg(not(loom))]
 mod builder;
@@ -72,6 +74,8 @@ mod config;
 #[cfg(not(loom))]
 mod connector;
 #[cfg(not(loom))]
+mod control;
+#[cfg(not(loom))]
 pub mod design;
 #[cfg(not(loom))]
 mod endpoint;
@@ -79,15 +83,40 @@ mod engine;
 #[cfg(not(loom))]
 mod error;
 #[cfg(not(loom))]
+mod eyeballs;
+#[cfg(not(loom))]
 mod group;
+#[cfg(not(loom))]
+mod histogram;
+#[cfg(not(loom))]
+mod hooks;
+#[cfg(not(loom))]
+mod inner;
+#[cfg(not(loom))]
+mod leaks;
+#[cfg(not(loom))]
+mod look;
+#[cfg(not(loom))]
+mod observer;
 #[cfg(not(loom))]
 mod pool;
 #[cfg(not(loom))]
 mod pooled;
 #[cfg(not(loom))]
+mod proxy_header;
+#[cfg(not(loom))]
+mod resolve;
+mod retry_budget;
+#[cfg(not(loom))]
+pub mod settings;
+#[cfg(not(loom))]
 mod shard;
 #[cfg(all(not(loom), any(test, feature = "sim")))]
 pub mod sim;
+#[cfg(not(loom))]
+pub mod sizing;
+#[cfg(not(loom))]
+mod sockets;
 #[cfg(not(loom))]
 mod stats;
 mod sync;
@@ -98,19 +127,33 @@ mod worker;
 pub use self::connector::{Http1, Http1Connector};
 #[cfg(all(not(loom), target_os = "linux", feature = "tokio-uring"))]
 pub use self::connector::{TokioUring, TokioUringConnector};
+#[cfg(all(not(loom), feature = "hickory"))]
+pub use self::resolve::HickoryResolver;
 #[cfg(not(loom))]
 pub use self::{
     backend::{Backend, ParseBackendError, Socket},
     builder::Builder,
     config::Host,
-    connector::{Connection, Connector, Raw, RawConnector, Tcp, TcpConnector},
-    endpoint::{Endpoint, ParseEndpointError},
-    engine::CloseReason,
+    connector::{
+        Condition, Connection, Connector, Inspect, Raw, RawConnector, Stream, StreamConnector, Tcp,
+        TcpConnector,
+    },
+    control::Adoption,
+    endpoint::{Endpoint, ParseEndpointError, TlsIdentity, Verification},
+    engine::{BreakerMode, BreakerState, CloseReason},
     error::{BoxError, BuildError, CheckoutError, DialError, DialErrorKind},
     group::{Group, WarmUp},
+    histogram::HistogramSnapshot,
+    hooks::ConnectionInfo,
+    observer::{Observer, PoolEvent},
     pool::{CloseReport, Pool},
     pooled::Pooled,
+    proxy_header::{ProxyHeader, ProxyHeaderError},
+    resolve::{Answer, Resolver, Resolving, SystemResolver},
+    retry_budget::RetryBudget,
+    settings::{EndpointOverrides, EndpointSettings, Settings, SettingsError},
     shard::{LocalTask, Shard, ShardGone},
+    sockets::{Keepalive, PortWindow, SocketOptions},
     stats::{BackendReport, GroupStats, PoolStats, ShardStats},
 };
 
@@ -118,5 +161,5 @@ pub use self::{
 #[cfg(any(loom, fuzzing))]
 #[doc(hidden)]
 pub mod model {
-    pub use crate::{clock::Tick, engine::*};
+    pub use crate::{clock::Tick, engine::*, retry_budget::RetryBudget};
 }

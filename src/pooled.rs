@@ -3,6 +3,7 @@
 use core::{
     fmt,
     ops::{Deref, DerefMut},
+    panic::Location,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -12,9 +13,11 @@ use std::{io, sync::Arc};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{
-    CloseReason, Connection, Connector, Endpoint,
-    pool::{Inner, PoolLease},
-    sync::{AtomicBool, Ordering},
+    CloseReason, Connection, Connector, Endpoint, PoolEvent,
+    engine::NEVER,
+    inner::{Inner, PoolLease, millis},
+    look::When,
+    sync::{AtomicU8, Ordering},
 };
 
 /// A checked-out connection.
@@ -28,25 +31,39 @@ pub struct Pooled<C: Connector> {
     /// `None` only while the guard is being consumed.
     lease: Option<PoolLease<C>>,
     idle_ms: u32,
-    touched: AtomicBool,
+    /// The most that was done with the connection: one of the constants below.
+    touched: AtomicU8,
 }
+
+/// Nothing.
+const UNTOUCHED: u8 = 0;
+/// It was read from through the guard.
+const READ: u8 = 1;
+/// It was written to through the guard.
+const WRITTEN: u8 = 2;
+/// It was reached into; whether that did I/O cannot be told.
+const REACHED_INTO: u8 = 3;
 
 impl<C: Connector> Pooled<C> {
     #[inline]
-    pub(crate) fn new(lease: PoolLease<C>) -> Self {
-        let idle_ms = if lease.is_reused() {
-            inner(&lease).clock(lease.shard()).now().since(lease.tenant.rested)
-        } else {
-            0
-        };
-        Self { lease: Some(lease), idle_ms, touched: AtomicBool::new(false) }
+    pub(crate) fn new(mut lease: PoolLease<C>, caller: &'static Location<'static>) -> Self {
+        lease.tenant.written = lease.tenant.conn.bytes_written().unwrap_or(0);
+        let inner = inner(&lease);
+        let now = inner.clock(lease.shard()).now();
+        let idle_ms = if lease.is_reused() { now.since(lease.tenant.rested) } else { 0 };
+        if let Some(leaks) = inner.leaks()
+            && lease.seat().group().limits().leak_after_ms() != NEVER
+        {
+            leaks.taken(lease.shard(), lease.index(), caller, now);
+        }
+        Self { lease: Some(lease), idle_ms, touched: AtomicU8::new(UNTOUCHED) }
     }
 
     /// The exchange is complete: the connection may serve the next caller. It is closed instead
     /// when its peer has gone, it says itself that it cannot be used, or enough are at rest.
     #[inline]
     pub fn release(mut self) {
-        if let Some(lease) = self.lease.take() {
+        if let Some(lease) = self.take() {
             give_back(lease);
         }
     }
@@ -62,7 +79,7 @@ impl<C: Connector> Pooled<C> {
     /// connection's task. It works for as long as the pool lives; to outlive it, take a tokio
     /// stream off the reactor ([`TcpStream::into_std`](tokio::net::TcpStream::into_std)).
     pub fn detach(mut self) -> C::Connection {
-        let lease = self.lease.take().expect(CONSUMED);
+        let lease = self.take().expect(CONSUMED);
         let seat = Arc::clone(lease.seat());
         seat.group().key().inner().engine.detach(lease)
     }
@@ -76,6 +93,27 @@ impl<C: Connector> Pooled<C> {
     /// How long it was at rest before this checkout, to 100 ms; zero for a fresh one.
     pub fn idle_for(&self) -> Duration {
         Duration::from_millis(self.idle_ms.into())
+    }
+
+    /// Whether anything was written to it during this checkout: a request of which nothing was
+    /// sent may be sent again whatever it is. `None` when that cannot be told, because the
+    /// connection was reached into and does not count itself
+    /// ([`Connection::bytes_written`]).
+    pub fn was_written(&self) -> Option<bool> {
+        // Relaxed: a thread that wrote through the guard had it to itself.
+        match self.touched.load(Ordering::Relaxed) {
+            WRITTEN => Some(true),
+            UNTOUCHED | READ => Some(false),
+            _ => {
+                let tenant = &self.lease().tenant;
+                Some(tenant.conn.bytes_written()? != tenant.written)
+            }
+        }
+    }
+
+    /// How many callers it has served before.
+    pub fn uses(&self) -> u32 {
+        self.lease().tenant.uses
     }
 
     /// How long ago it was dialled, to 100 ms.
@@ -95,8 +133,26 @@ impl<C: Connector> Pooled<C> {
         self.lease().shard().get()
     }
 
-    pub(crate) fn into_lease(mut self) -> PoolLease<C> {
-        self.lease.take().expect(CONSUMED)
+    /// Takes the lease out, and the guard off the books of who holds what.
+    #[inline]
+    fn take(&mut self) -> Option<PoolLease<C>> {
+        let lease = self.lease.take()?;
+        if let Some(leaks) = inner(&lease).leaks() {
+            let (shard, now) = (lease.shard(), inner(&lease).clock(lease.shard()).now());
+            if let Some(leak) = leaks.returned(shard, lease.index(), now) {
+                leak_returned(&lease, leak);
+            }
+        }
+        Some(lease)
+    }
+
+    #[inline]
+    fn touch(&self, how: u8) {
+        // Relaxed: only the drop and `was_written` read it, and they have the guard to themselves.
+        // No read-modify-write: two threads that share the guard can only reach into it.
+        if self.touched.load(Ordering::Relaxed) < how {
+            self.touched.store(how, Ordering::Relaxed);
+        }
     }
 
     #[inline]
@@ -105,11 +161,9 @@ impl<C: Connector> Pooled<C> {
     }
 
     fn end(&mut self, reason: CloseReason) {
-        if let Some(lease) = self.lease.take() {
+        if let Some(lease) = self.take() {
             let seat = Arc::clone(lease.seat());
-            let engine = &seat.group().key().inner().engine;
-            let reason = if engine.is_dead(&lease) { CloseReason::PeerClosed } else { reason };
-            engine.discard(lease, reason);
+            seat.group().key().inner().engine.discard(lease, reason);
         }
     }
 }
@@ -127,21 +181,30 @@ fn give_back<C: Connector>(lease: PoolLease<C>) {
     // The seat keeps the pool; its count is the shard's own cache line.
     let seat = Arc::clone(lease.seat());
     let inner = seat.group().key().inner();
-    if let Some(lease) = inner.if_usable(lease) {
+    if let Some(lease) = inner.if_usable(lease, When::Return) {
         inner.engine.give_back_to(&seat, lease, inner.clock(seat.shard()).now());
     }
+}
+
+/// A connection that was taken for lost has come back.
+#[cold]
+fn leak_returned<C: Connector>(lease: &PoolLease<C>, leak: crate::leaks::Leak) {
+    let (endpoint, held) = (lease.seat().group().key().endpoint(), millis(leak.held_ms));
+    let location = leak.location;
+    tracing::info!(%endpoint, ?held, %location, "a connection that seemed lost came back");
+    inner(lease).tell(PoolEvent::LeakReturned { endpoint, held, location });
 }
 
 impl<C: Connector> Drop for Pooled<C> {
     fn drop(&mut self) {
         // Relaxed: the guard is ours alone here.
-        let touched = self.touched.load(Ordering::Relaxed);
+        let touched = self.touched.load(Ordering::Relaxed) != UNTOUCHED;
         let Some(lease) = &self.lease else {
             return;
         };
         if touched && !lease.tenant.conn.is_clean_on_drop() {
             self.end(CloseReason::Dirty);
-        } else if let Some(lease) = self.lease.take() {
+        } else if let Some(lease) = self.take() {
             give_back(lease);
         }
     }
@@ -153,8 +216,7 @@ impl<C: Connector> Deref for Pooled<C> {
 
     #[inline]
     fn deref(&self) -> &C::Connection {
-        // Relaxed: only the drop reads it, and it has the guard to itself.
-        self.touched.store(true, Ordering::Relaxed);
+        self.touch(REACHED_INTO);
         &self.lease().tenant.conn
     }
 }
@@ -162,8 +224,18 @@ impl<C: Connector> Deref for Pooled<C> {
 impl<C: Connector> DerefMut for Pooled<C> {
     #[inline]
     fn deref_mut(&mut self) -> &mut C::Connection {
-        self.touched.store(true, Ordering::Relaxed);
+        self.touch(REACHED_INTO);
         &mut self.lease.as_mut().expect(CONSUMED).tenant.conn
+    }
+}
+
+impl<C: Connector> Pooled<C> {
+    /// The connection, for I/O through the guard itself.
+    #[inline]
+    fn through(self: Pin<&mut Self>, how: u8) -> &mut C::Connection {
+        let this = self.get_mut();
+        this.touch(how);
+        &mut this.lease.as_mut().expect(CONSUMED).tenant.conn
     }
 }
 
@@ -177,7 +249,7 @@ where
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut **self.get_mut()).poll_read(cx, buf)
+        Pin::new(self.through(READ)).poll_read(cx, buf)
     }
 }
 
@@ -191,15 +263,15 @@ where
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut **self.get_mut()).poll_write(cx, buf)
+        Pin::new(self.through(WRITTEN)).poll_write(cx, buf)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut **self.get_mut()).poll_flush(cx)
+        Pin::new(self.through(READ)).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut **self.get_mut()).poll_shutdown(cx)
+        Pin::new(self.through(WRITTEN)).poll_shutdown(cx)
     }
 
     fn poll_write_vectored(
@@ -207,7 +279,7 @@ where
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut **self.get_mut()).poll_write_vectored(cx, bufs)
+        Pin::new(self.through(WRITTEN)).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -1,6 +1,6 @@
 //! What a pool tells about itself.
 
-use crate::{Backend, CloseReason, Endpoint};
+use crate::{Backend, BreakerState, CloseReason, Endpoint, HistogramSnapshot};
 
 /// A snapshot of a pool. Counters are read one by one while the pool works, so sums over them may
 /// be off by what happened meanwhile.
@@ -9,6 +9,10 @@ use crate::{Backend, CloseReason, Endpoint};
 pub struct PoolStats {
     /// What was asked for and what was got.
     pub backend: BackendReport,
+    /// Connections of all endpoints, where there is a limit on them.
+    pub live_total: Option<u32>,
+    /// Connections of all endpoints at rest, where there is a limit on them.
+    pub idle_total: Option<u32>,
     /// Each shard.
     pub shards: Vec<ShardStats>,
     /// Each endpoint.
@@ -44,6 +48,9 @@ pub struct ShardStats {
     pub slots: usize,
     /// Slots with a connection in whatever state.
     pub slots_in_use: usize,
+    /// How often a dial found no free local port where it looked (`EADDRNOTAVAIL`): in a port
+    /// window, after which it tried another place, or in all there are, after which it failed.
+    pub port_conflicts: u64,
 }
 
 /// An endpoint's part of the snapshot.
@@ -52,10 +59,14 @@ pub struct ShardStats {
 pub struct GroupStats {
     /// Which endpoint.
     pub endpoint: Endpoint,
+    /// Where the circuit breaker stands.
+    pub breaker: BreakerState,
     /// Connections at rest.
     pub idle: u32,
     /// Connections out with callers, and those being closed.
     pub in_use: u32,
+    /// Of the connections, those above `max_live`.
+    pub overflow: u32,
     /// Dials under way.
     pub dialing: u32,
     /// Callers that wait.
@@ -68,11 +79,36 @@ pub struct GroupStats {
     pub stolen: u64,
     /// Dials that failed.
     pub dial_failures: u64,
+    /// How long dials took that succeeded, from the resolver to the end of the handshake.
+    pub connect_time: HistogramSnapshot,
+    /// How long callers waited that found nothing idle and were served in the end. A checkout
+    /// that finds an idle connection waits for nothing and is not counted.
+    pub wait_time: HistogramSnapshot,
     /// Connections closed so far, by reason.
     pub closed: Vec<(CloseReason, u64)>,
 }
 
 impl GroupStats {
+    /// Nothing has happened.
+    pub(crate) fn new(endpoint: Endpoint) -> Self {
+        Self {
+            endpoint,
+            breaker: BreakerState::Closed,
+            idle: 0,
+            in_use: 0,
+            overflow: 0,
+            dialing: 0,
+            waiting: 0,
+            opened: 0,
+            reused: 0,
+            stolen: 0,
+            dial_failures: 0,
+            connect_time: HistogramSnapshot::EMPTY,
+            wait_time: HistogramSnapshot::EMPTY,
+            closed: CloseReason::ALL.iter().map(|reason| (*reason, 0)).collect(),
+        }
+    }
+
     /// Connections closed so far, for whatever reason.
     pub fn closed_total(&self) -> u64 {
         self.closed.iter().map(|(_, count)| count).sum()

@@ -18,6 +18,30 @@ pub(crate) use std::sync::{
 #[cfg(not(loom))]
 pub(crate) use atomic_waker::AtomicWaker;
 
+use std::sync::atomic::AtomicU32 as Plain;
+
+/// A number that steers a policy and guards nothing: it may change at run time, and who reads the
+/// old one a moment longer is as right. loom need not follow it, so it is core's in both builds.
+#[derive(Debug, Default)]
+pub(crate) struct Setting(Plain);
+
+impl Setting {
+    pub(crate) const fn new(value: u32) -> Self {
+        Self(Plain::new(value))
+    }
+
+    #[inline]
+    pub(crate) fn get(&self) -> u32 {
+        // Relaxed: guards nothing.
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set(&self, value: u32) {
+        // Relaxed: guards nothing.
+        self.0.store(value, Ordering::Relaxed);
+    }
+}
+
 /// A cell whose contents are guarded by a state word next to it.
 ///
 /// Access goes through closures in both builds, so that loom can watch every read and write.

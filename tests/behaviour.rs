@@ -95,7 +95,7 @@ on_both_drivers! {
         peer.set_linger(Some(Duration::ZERO)).unwrap();
         peer.shutdown(Shutdown::Read).unwrap();
         drop(peer);
-        eventually("evicted", || group.stats().closed_for(CloseReason::PeerClosed) == 1).await;
+        eventually("evicted", || group.stats().closed_for(CloseReason::PeerReset) == 1).await;
         close_and_check(pool).await;
     }
 
@@ -127,7 +127,9 @@ on_both_drivers! {
         assert!(!conn.is_reused(), "handed out with bytes of nobody's response");
         exchange!(conn);
         conn.release();
-        eventually("counted", || group.stats().closed_for(CloseReason::Unusable) == 1).await;
+        let counted = || group.stats().closed_for(CloseReason::UnexpectedBytes) == 1;
+        eventually("counted apart", counted).await;
+        assert_eq!(group.stats().closed_total(), 1);
         close_and_check(pool).await;
     }
 
@@ -490,7 +492,7 @@ on_both_drivers! {
         for _ in 0..3 {
             let conn = group.checkout().await.unwrap();
             conn.set_nonblocking(false).unwrap();
-            let mut stream = &**conn;
+            let mut stream = &*conn;
             stream.write_all(b"ping").unwrap();
             let mut answer = [0; 4];
             stream.read_exact(&mut answer).unwrap();
@@ -621,9 +623,9 @@ impl Connector for Touchy {
 }
 
 impl corepool::Connection for Bomb {
-    fn is_usable(&mut self) -> bool {
+    fn inspect(&mut self, _: corepool::Inspect) -> corepool::Condition {
         assert!(!*self.0.get_mut(), "a connection's bug, on purpose");
-        true
+        corepool::Condition::Usable
     }
 
     fn into_socket(self) -> Option<corepool::Socket> {

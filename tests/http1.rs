@@ -15,7 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use corepool::{Backend, Http1Connector, Pool};
+use corepool::{Backend, CloseReason, Condition, Connection, Http1Connector, Inspect, Pool};
 use http_body_util::{BodyExt, Empty};
 use hyper::Request;
 use support::{close_and_check, eventually, tuned};
@@ -96,6 +96,33 @@ async fn a_sender_is_reused_once_its_response_was_read(backend: Backend) {
     }
     assert_eq!(group.stats().opened, 1);
     close_and_check(pool).await;
+}
+
+async fn a_sender_whose_peer_has_gone_says_so(backend: Backend) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let pool = tuned(Pool::builder(Http1Connector::<Body>::new()), backend).build().unwrap();
+    let group = pool.group(address);
+    let mut sender = group.checkout().await.unwrap();
+    assert_eq!(sender.inspect(Inspect::Glance), Condition::Usable);
+    assert_eq!(sender.inspect(Inspect::Peek), Condition::Usable);
+    drop(listener.accept().unwrap());
+    eventually("closed", || sender.inspect(Inspect::Glance) == Condition::Closed).await;
+    sender.release();
+    eventually("counted", || group.stats().closed_for(CloseReason::PeerClosed) == 1).await;
+    close_and_check(pool).await;
+}
+
+#[tokio::test]
+async fn a_sender_without_a_peer_says_so_on_epoll() {
+    a_sender_whose_peer_has_gone_says_so(Backend::Epoll).await;
+}
+
+#[tokio::test]
+async fn a_sender_without_a_peer_says_so_on_io_uring() {
+    if support::uring_is_expected() {
+        a_sender_whose_peer_has_gone_says_so(Backend::IoUring).await;
+    }
 }
 
 #[tokio::test]

@@ -3,7 +3,9 @@
 
 mod support;
 
-use corepool::{Backend, CheckoutError, Host, Pool, TokioUringConnector};
+use corepool::{
+    Backend, CheckoutError, Condition, Connection, Host, Inspect, Pool, TokioUringConnector,
+};
 use support::{Echo, Ended, close_and_check, tuned, uring_is_expected};
 
 #[tokio::test]
@@ -82,5 +84,31 @@ async fn a_guard_dropped_on_another_thread_goes_home_to_be_closed() {
         pool.shards()[0].spawn(async move { group.checkout().await.unwrap() }).await.unwrap();
     conn.discard();
     assert_eq!(origin.next_end(), Ended::Fin);
+    close_and_check(pool).await;
+}
+
+#[tokio::test]
+async fn a_peek_does_not_wait_and_finds_unexpected_bytes() {
+    use std::io::Write;
+    if !uring_is_expected() {
+        return;
+    }
+    let origin = Echo::start();
+    let pool = tuned(Pool::builder(TokioUringConnector), Backend::Auto)
+        .host(Host::TokioUring)
+        .build()
+        .unwrap();
+    let group = pool.group(origin.address);
+    let checkout = |group: corepool::Group<TokioUringConnector>| async move {
+        let mut conn = group.checkout().await.unwrap();
+        let found = conn.inspect(Inspect::Peek);
+        (conn, found)
+    };
+    let (mut conn, found) = pool.shards()[0].spawn(checkout(group.clone())).await.unwrap();
+    assert_eq!(found, Condition::Usable);
+    origin.next().write_all(b"!").unwrap();
+    assert_eq!(conn.inspect(Inspect::Peek), Condition::Usable, "out of reach on this thread");
+    let found = pool.shards()[0].spawn(async move { conn.inspect(Inspect::Peek) }).await.unwrap();
+    assert_eq!(found, Condition::UnexpectedBytes);
     close_and_check(pool).await;
 }

@@ -21,8 +21,8 @@ use std::{
 };
 
 use corepool::model::{
-    Doomed, Duty, Engine, Group, GroupCounts, GroupLimits, GroupWaiter, HangUp, Lease, Outcome,
-    Place, Reservation, Seat, ShardId, Slot, Tick,
+    Doomed, Duty, Engine, Failure, Group, GroupCounts, GroupLimits, GroupWaiter, HangUp, Lease,
+    Outcome, Place, Reservation, Seat, ShardId, Slot, Tick,
 };
 use loom::{cell::UnsafeCell, sync::Arc, thread};
 
@@ -46,7 +46,7 @@ pub const ALWAYS: u32 = 1;
 
 /// Limits that are in no model's way.
 pub const ROOMY: GroupLimits =
-    GroupLimits { max_live: 2, max_idle: 2, max_waiters: 4, idle_timeout_ms: u32::MAX };
+    GroupLimits { max_live: 2, max_idle: 2, max_waiters: 4, ..GroupLimits::DEFAULT };
 
 /// Limits under which no second dial can help a caller that was forgotten.
 pub const ONE: GroupLimits = GroupLimits { max_live: 1, ..ROOMY };
@@ -233,7 +233,7 @@ impl House {
     /// Waits in line on a shard.
     pub fn line_up(&self, party: &Party, shard: ShardId) -> Waiting {
         let seat = &party.seats[shard.get()];
-        self.engine.wait(seat, NEVER).expect("the model leaves room in the line")
+        self.engine.wait(seat, NEVER, NOW).expect("the model leaves room in the line")
     }
 
     /// The next duty of a shard, which must be a dial.
@@ -272,14 +272,15 @@ impl House {
                     done.dials += 1;
                     if let Err(conn) = self.engine.fulfil(&dial, Conn::new(), NOW) {
                         drop(conn);
-                        self.engine.abandon(&dial, Some("hung up at once"));
+                        self.engine.abandon(&dial, Failure::Peer("hung up at once"), NOW);
                     }
                 }
                 Duty::Close(Doomed { conn, place }) => {
                     done.closes += 1;
                     drop(conn);
-                    self.engine.vacate(place);
+                    self.engine.vacate(place, NOW);
                 }
+                Duty::Tell(..) => {}
             }
         }
         done

@@ -1,7 +1,7 @@
 //! Idle connections: who takes them, who puts them to rest, who ends them.
 #![cfg(loom)]
 
-use corepool::model::{GroupLimits, Tick};
+use corepool::model::{CloseReason, GroupLimits, Tick};
 use loom_tests::{
     ALWAYS, Conn, House, NEVER, NOW, ONE, Party, ROOMY, S0, S1, bounded, model, spawn,
 };
@@ -77,7 +77,7 @@ fn checkout_vs_hang_up() {
         house.engine.give_back(lease, NOW);
         let watch = spawn({
             let house = house.clone();
-            move || house.engine.hang_up(S0, slot)
+            move || house.engine.hang_up(S0, slot, CloseReason::PeerClosed, NOW)
         });
         let lease = house.checkout(S0, NEVER);
         watch.join().unwrap();
@@ -101,7 +101,7 @@ fn return_vs_hang_up() {
         let slot = lease.index();
         let watch = spawn({
             let house = house.clone();
-            move || house.engine.hang_up(S0, slot)
+            move || house.engine.hang_up(S0, slot, CloseReason::PeerClosed, NOW)
         });
         house.engine.give_back(lease, NOW);
         watch.join().unwrap();
@@ -122,7 +122,7 @@ fn checkout_vs_sweep() {
         let late = Tick::from_millis(10);
         let sweep = spawn({
             let house = house.clone();
-            move || house.engine.sweep(S0, late)
+            move || house.engine.sweep(S0, late, &mut Vec::new())
         });
         let lease = house.checkout(S0, NEVER);
         let swept = sweep.join().unwrap();
@@ -130,7 +130,11 @@ fn checkout_vs_sweep() {
         if let Some(lease) = lease {
             // The deadline of the period that passed does not end the one that begins.
             house.engine.give_back(lease, late);
-            assert_eq!(house.engine.sweep(S0, late), 0, "INV-3: swept a fresh period");
+            assert_eq!(
+                house.engine.sweep(S0, late, &mut Vec::new()),
+                0,
+                "INV-3: swept a fresh period"
+            );
         }
         assert_eq!(house.drive().closes, swept);
         house.finish();
@@ -149,7 +153,7 @@ fn return_vs_sweep() {
         let late = Tick::from_millis(10);
         let sweep = spawn({
             let house = house.clone();
-            move || house.engine.sweep(S0, late)
+            move || house.engine.sweep(S0, late, &mut Vec::new())
         });
         house.engine.give_back(lease, late);
         assert_eq!(sweep.join().unwrap(), 0, "swept by an old deadline");
@@ -252,7 +256,7 @@ fn detach_vs_hang_up() {
         let slot = lease.index();
         let watch = spawn({
             let house = house.clone();
-            move || house.engine.hang_up(S0, slot)
+            move || house.engine.hang_up(S0, slot, CloseReason::PeerClosed, NOW)
         });
         let mut conn: Conn = house.engine.detach(lease);
         conn.touch();
@@ -270,6 +274,6 @@ fn leave_a_hint_of_period_one(house: &House) {
 
 /// Ends the idle connection of shard 0 and leaves its hint in the lane.
 fn end_the_idle_one(house: &House) {
-    assert_eq!(house.engine.sweep(S0, NOW.after(u32::MAX)), 1);
+    assert_eq!(house.engine.sweep(S0, NOW.after(u32::MAX), &mut Vec::new()), 1);
     assert_eq!(house.drive().closes, 1);
 }

@@ -1,7 +1,7 @@
 //! Closing a group: nothing rests in it, nobody waits in it, and all comes back (INV-9).
 #![cfg(loom)]
 
-use corepool::model::{CloseReason, Outcome, Refused};
+use corepool::model::{CloseReason, Failure, Outcome, Refused};
 use loom_tests::{
     ALWAYS, Conn, House, NEVER, NOW, ONE, ROOMY, S0, S1, bounded, model, outcome, sleep, spawn,
 };
@@ -56,7 +56,7 @@ fn close_vs_wait() {
             let house = house.clone();
             move || house.engine.close(&house.group)
         });
-        match house.engine.wait(&house.seats[0], NEVER) {
+        match house.engine.wait(&house.seats[0], NEVER, NOW) {
             Ok(waiter) => assert!(matches!(sleep(&waiter), Outcome::Closed)),
             Err(refused) => assert_eq!(refused, Refused::Closed),
         }
@@ -76,7 +76,7 @@ fn close_vs_wait_that_dials() {
             let house = house.clone();
             move || house.engine.close(&house.group)
         });
-        let waiter = house.engine.wait(&house.seats[0], NEVER);
+        let waiter = house.engine.wait(&house.seats[0], NEVER, NOW);
         closer.join().unwrap();
         if let Ok(waiter) = waiter {
             assert!(matches!(outcome(&waiter), Some(Outcome::Closed)), "INV-5");
@@ -117,7 +117,7 @@ fn close_vs_failed_dial() {
         let dial = house.dial(S0);
         let driver = spawn({
             let house = house.clone();
-            move || house.engine.abandon(&dial, Some("refused"))
+            move || house.engine.abandon(&dial, Failure::Peer("refused"), NOW)
         });
         house.engine.close(&house.group);
         assert!(driver.join().unwrap());
@@ -138,7 +138,7 @@ fn close_vs_vacate() {
         let place = house.closing(S0);
         let driver = spawn({
             let house = house.clone();
-            move || house.engine.vacate(place)
+            move || house.engine.vacate(place, NOW)
         });
         house.engine.close(&house.group);
         driver.join().unwrap();

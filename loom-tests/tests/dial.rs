@@ -1,7 +1,7 @@
 //! Dials: one for every caller that none is under way for, and no more than may live (INV-2).
 #![cfg(loom)]
 
-use corepool::model::{CloseReason, Duty, GroupLimits, NoDial, Outcome};
+use corepool::model::{CloseReason, Duty, Failure, GroupLimits, NoDial, Outcome};
 use loom_tests::{
     Conn, House, NOW, ONE, Party, ROOMY, S0, S1, bounded, model, outcome, sleep_for_lease, spawn,
 };
@@ -15,7 +15,7 @@ fn fulfil_vs_abandon() {
         let dial = house.dial(S0);
         let timeout = spawn({
             let (house, dial) = (house.clone(), dial.clone());
-            move || house.engine.abandon(&dial, Some("timed out"))
+            move || house.engine.abandon(&dial, Failure::Peer("timed out"), NOW)
         });
         let fulfilled = house.engine.fulfil(&dial, Conn::new(), NOW).is_ok();
         let abandoned = timeout.join().unwrap();
@@ -40,7 +40,7 @@ fn late_fulfil_vs_next_dial() {
         let dial = house.dial(S0);
         let timeout = spawn({
             let (house, dial) = (house.clone(), dial.clone());
-            move || house.engine.abandon(&dial, None)
+            move || house.engine.abandon(&dial, Failure::GivenUp, NOW)
         });
         let fulfilled = house.engine.fulfil(&dial, Conn::new(), NOW).is_ok();
         assert!(fulfilled ^ timeout.join().unwrap(), "INV-1");
@@ -61,14 +61,14 @@ fn fulfil_vs_hang_up() {
         let dial = house.dial(S0);
         let watch = spawn({
             let (house, slot) = (house.clone(), dial.index());
-            move || house.engine.hang_up(S0, slot)
+            move || house.engine.hang_up(S0, slot, CloseReason::PeerClosed, NOW)
         });
         let refused = house.engine.fulfil(&dial, Conn::new(), NOW).err();
         watch.join().unwrap();
         match refused {
             Some(conn) => {
                 drop(conn);
-                assert!(house.engine.abandon(&dial, Some("hung up")));
+                assert!(house.engine.abandon(&dial, Failure::Peer("hung up"), NOW));
                 assert!(matches!(outcome(&waiter), Some(Outcome::Failed(_))));
             }
             None => {
@@ -92,11 +92,11 @@ fn fulfil_for_nobody_vs_hang_up() {
         let dial = house.dial(S0);
         let watch = spawn({
             let (house, slot) = (house.clone(), dial.index());
-            move || house.engine.hang_up(S0, slot)
+            move || house.engine.hang_up(S0, slot, CloseReason::PeerClosed, NOW)
         });
         if let Err(conn) = house.engine.fulfil(&dial, Conn::new(), NOW) {
             drop(conn);
-            assert!(house.engine.abandon(&dial, Some("hung up")));
+            assert!(house.engine.abandon(&dial, Failure::Peer("hung up"), NOW));
         }
         watch.join().unwrap();
         assert_eq!(house.counts().idle, 0, "INV-6: rests dead");
@@ -114,7 +114,7 @@ fn vacate_vs_wait() {
         let place = house.closing(S0);
         let driver = spawn({
             let house = house.clone();
-            move || house.engine.vacate(place)
+            move || house.engine.vacate(place, NOW)
         });
         let waiter = house.line_up(&house, S0);
         driver.join().unwrap();
@@ -140,7 +140,7 @@ fn vacate_vs_cancel_then_wait() {
         let first = house.line_up(&house, S0);
         let driver = spawn({
             let house = house.clone();
-            move || house.engine.vacate(place)
+            move || house.engine.vacate(place, NOW)
         });
         house.engine.cancel(&first, &house.group);
         let second = house.line_up(&house, S0);
@@ -255,7 +255,8 @@ fn newcomer_after(cause: Option<&'static str>) {
     let dial = house.dial(S0);
     let driver = spawn({
         let house = house.clone();
-        move || house.engine.abandon(&dial, cause)
+        let failure = cause.map_or(Failure::GivenUp, Failure::Peer);
+        move || house.engine.abandon(&dial, failure, NOW)
     });
     let waiter = house.line_up(&house, S0);
     assert!(driver.join().unwrap());
@@ -281,7 +282,7 @@ fn failed_dial_vs_return() {
         let dial = house.dial(S0);
         let driver = spawn({
             let house = house.clone();
-            move || house.engine.abandon(&dial, Some("refused"))
+            move || house.engine.abandon(&dial, Failure::Peer("refused"), NOW)
         });
         house.engine.give_back(lease, NOW);
         assert!(driver.join().unwrap());
@@ -309,7 +310,7 @@ fn full_table_vs_vacate() {
         let place = house.closing(S0);
         let driver = spawn({
             let house = house.clone();
-            move || house.engine.vacate(place)
+            move || house.engine.vacate(place, NOW)
         });
         let waiter = house.line_up(&other, S0);
         driver.join().unwrap();
@@ -354,7 +355,7 @@ fn full_table_vs_wait() {
 fn fulfil_alone_vs_cancel() {
     model(|| {
         let house = House::new(1, 1, ONE);
-        let caller = house.engine.dial_fresh(&house.seats[0]).unwrap();
+        let caller = house.engine.dial_fresh(&house.seats[0], NOW).unwrap();
         let dial = house.dial(S0);
         let driver = spawn({
             let house = house.clone();
@@ -377,11 +378,11 @@ fn fulfil_alone_vs_cancel() {
 fn failed_dial_alone_vs_wait() {
     model(|| {
         let house = House::new(1, 1, ONE);
-        let caller = house.engine.dial_fresh(&house.seats[0]).unwrap();
+        let caller = house.engine.dial_fresh(&house.seats[0], NOW).unwrap();
         let dial = house.dial(S0);
         let driver = spawn({
             let house = house.clone();
-            move || house.engine.abandon(&dial, Some("refused"))
+            move || house.engine.abandon(&dial, Failure::Peer("refused"), NOW)
         });
         let waiter = house.line_up(&house, S0);
         assert!(driver.join().unwrap());
@@ -404,7 +405,7 @@ fn refused_dial_alone_vs_wait() {
         let blocker = house.open_for(&other, S0);
         let caller = spawn({
             let house = house.clone();
-            move || house.engine.dial_fresh(&house.seats[0]).err()
+            move || house.engine.dial_fresh(&house.seats[0], NOW).err()
         });
         let waiter = house.line_up(&house, S1);
         let refused = caller.join().unwrap();
@@ -425,9 +426,9 @@ fn dial_alone_vs_dial_alone() {
         let house = House::new(1, 2, ONE);
         let other = spawn({
             let house = house.clone();
-            move || house.engine.dial_fresh(&house.seats[0])
+            move || house.engine.dial_fresh(&house.seats[0], NOW)
         });
-        let ours = house.engine.dial_fresh(&house.seats[0]);
+        let ours = house.engine.dial_fresh(&house.seats[0], NOW);
         let theirs = other.join().unwrap();
         assert!(ours.is_ok() ^ theirs.is_ok(), "INV-2: ours={ours:?} theirs={theirs:?}");
         assert_eq!(house.engine.slots_in_use(S0), 1, "INV-2");
@@ -447,7 +448,7 @@ fn redial_vs_wait() {
         let lease = house.open(S0);
         let user = spawn({
             let house = house.clone();
-            move || house.engine.redial(lease).unwrap()
+            move || house.engine.redial(lease, NOW).unwrap()
         });
         let waiter = house.line_up(&house, S0);
         let caller = user.join().unwrap();

@@ -19,13 +19,13 @@ fn return_publishes_to_checkout() {
             let slot = Arc::clone(&slot);
             move || {
                 conn.touch();
-                assert_eq!(slot.give_back(conn, FOR_EVER).unwrap(), FIRST);
+                assert_eq!(slot.give_back(conn, NOW, FOR_EVER).unwrap(), FIRST);
             }
         });
         // The period as a number: no ring or join orders us after the return.
         if let Some(mut conn) = slot.checkout(FIRST) {
             conn.touch();
-            slot.give_back(conn, FOR_EVER).unwrap();
+            slot.give_back(conn, NOW, FOR_EVER).unwrap();
         }
         user.join().unwrap();
         assert_eq!(slot.state(), State::Idle, "INV-1: neither owner kept it");
@@ -37,11 +37,11 @@ fn return_publishes_to_checkout() {
 fn two_users_in_turn() {
     model(|| {
         let slot = Arc::new(slot_in_use());
-        slot.give_back(Conn::new(), FOR_EVER).unwrap();
+        slot.give_back(Conn::new(), NOW, FOR_EVER).unwrap();
         let turn = |slot: &loom_tests::TestSlot, period| {
             slot.checkout(period).map(|mut conn| {
                 conn.touch();
-                slot.give_back(conn, FOR_EVER).unwrap();
+                slot.give_back(conn, NOW, FOR_EVER).unwrap();
             })
         };
         let other = spawn({
@@ -60,7 +60,7 @@ fn two_users_in_turn() {
 fn checkout_vs_checkout() {
     model(|| {
         let slot = Arc::new(slot_in_use());
-        slot.give_back(Conn::new(), FOR_EVER).unwrap();
+        slot.give_back(Conn::new(), NOW, FOR_EVER).unwrap();
         let other = spawn({
             let slot = Arc::clone(&slot);
             move || slot.checkout(FIRST)
@@ -77,17 +77,17 @@ fn checkout_vs_checkout() {
 fn checkout_vs_hang_up() {
     model(|| {
         let slot = Arc::new(slot_in_use());
-        slot.give_back(Conn::new(), FOR_EVER).unwrap();
+        slot.give_back(Conn::new(), NOW, FOR_EVER).unwrap();
         let watch = spawn({
             let slot = Arc::clone(&slot);
-            move || took(slot.hang_up())
+            move || took(slot.hang_up(0, NOW))
         });
         let ours = slot.checkout(FIRST);
         let theirs = watch.join().unwrap();
         match (ours, theirs) {
             (Some(conn), None) => {
                 assert!(slot.is_dead(), "INV-6: no mark");
-                assert!(slot.give_back(conn, FOR_EVER).is_err(), "INV-6: rests dead");
+                assert!(slot.give_back(conn, NOW, FOR_EVER).is_err(), "INV-6: rests dead");
             }
             (None, Some(_)) => assert_eq!(slot.state(), State::Closing),
             both => panic!("INV-1: {both:?}"),
@@ -103,9 +103,9 @@ fn return_vs_hang_up() {
         let slot = Arc::new(slot_in_use());
         let watch = spawn({
             let slot = Arc::clone(&slot);
-            move || took(slot.hang_up())
+            move || took(slot.hang_up(0, NOW))
         });
-        let ours = slot.give_back(Conn::new(), FOR_EVER);
+        let ours = slot.give_back(Conn::new(), NOW, FOR_EVER);
         let theirs = watch.join().unwrap();
         match (ours, theirs) {
             (Ok(_), Some(_)) => assert_eq!(slot.state(), State::Closing),
@@ -120,13 +120,13 @@ fn return_vs_hang_up() {
 fn expire_vs_next_period() {
     model(|| {
         let slot = Arc::new(slot_in_use());
-        slot.give_back(Conn::new(), FOR_EVER).unwrap();
+        slot.give_back(Conn::new(), NOW, FOR_EVER).unwrap();
         let sweep = spawn({
             let slot = Arc::clone(&slot);
             move || slot.expire(FIRST)
         });
         let used = slot.checkout(FIRST).map(|conn| {
-            slot.give_back(conn, FOR_EVER).unwrap();
+            slot.give_back(conn, NOW, FOR_EVER).unwrap();
         });
         let expired = sweep.join().unwrap();
         assert!(used.is_some() ^ expired.is_some(), "INV-1: used={used:?} expired={expired:?}");
@@ -140,7 +140,7 @@ fn return_publishes_the_deadline() {
         let slot = Arc::new(slot_in_use());
         let user = spawn({
             let slot = Arc::clone(&slot);
-            move || slot.give_back(Conn::new(), Tick::from_millis(50)).unwrap()
+            move || slot.give_back(Conn::new(), NOW, Tick::from_millis(50)).unwrap()
         });
         if let Some((_, deadline)) = slot.resting() {
             assert_eq!(deadline.as_millis(), 50, "a deadline from before the return");
@@ -212,7 +212,7 @@ fn fulfil_vs_hang_up() {
         let ticket = slot.reserve().unwrap();
         let watch = spawn({
             let slot = Arc::clone(&slot);
-            move || took(slot.hang_up()).is_none()
+            move || took(slot.hang_up(0, NOW)).is_none()
         });
         let fulfilled = slot.fulfil(ticket);
         assert!(watch.join().unwrap(), "nothing was at rest");

@@ -207,7 +207,7 @@ fn hang_up_vs_wait() {
         house.engine.give_back(lease, NOW);
         let watch = spawn({
             let house = house.clone();
-            move || house.engine.hang_up(S0, slot)
+            move || house.engine.hang_up(S0, slot, CloseReason::PeerClosed, NOW)
         });
         let waiter = house.line_up(&house, S0);
         watch.join().unwrap();
@@ -228,7 +228,7 @@ fn dead_return_vs_wait() {
         let house = House::new(1, 1, ONE);
         let lease = house.open(S0);
         let dead = lease.tenant.conn.id();
-        house.engine.hang_up(S0, lease.index());
+        house.engine.hang_up(S0, lease.index(), CloseReason::PeerClosed, NOW);
         let user = spawn({
             let house = house.clone();
             move || house.engine.give_back(lease, NOW)
@@ -306,7 +306,7 @@ fn clogged(live: u32) -> (Arc<House>, Vec<Waiting>, Leased) {
 
 /// A newcomer that purges the line, and leaves if it was let in.
 fn purge(house: &House) {
-    match house.engine.wait(&house.seats[0], NEVER) {
+    match house.engine.wait(&house.seats[0], NEVER, NOW) {
         Ok(waiter) => house.engine.cancel(&waiter, &house.group),
         Err(refused) => assert!(matches!(refused, Refused::Full | Refused::Closed)),
     }

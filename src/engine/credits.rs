@@ -2,7 +2,7 @@
 
 use crossbeam_utils::CachePadded;
 
-use crate::sync::{AtomicU32, AtomicU64, Ordering, guess};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, Setting, guess};
 
 /// A lane's account in one word: how many connections rest in it, and how many may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,12 +29,17 @@ impl Account {
 /// lets more connections rest than its quota, so idle ≤ cap holds at every moment (INV-2). A lane
 /// that runs short takes from the undealt part, then from siblings with room. In the steady state
 /// each lane writes its own word alone.
+///
+/// The cap may change at run time. When it sinks, the difference becomes a debt that is paid with
+/// credits as they come free ([`Self::collect`]); until it is paid no more connections rest than did.
 #[derive(Debug)]
 pub struct Credits {
     accounts: Box<[CachePadded<AtomicU64>]>,
     undealt: AtomicU32,
+    debt: AtomicU32,
+    cap: Setting,
     /// Credits dealt in one go.
-    batch: u32,
+    batch: Setting,
 }
 
 impl Credits {
@@ -43,9 +48,48 @@ impl Credits {
         Self {
             accounts: (0..lanes).map(|_| CachePadded::new(AtomicU64::new(0))).collect(),
             undealt: AtomicU32::new(cap),
-            // An eighth of a lane's fair share: few trips, and little stranded elsewhere.
-            batch: (cap / (8 * lanes as u32)).max(1),
+            debt: AtomicU32::new(0),
+            cap: Setting::new(cap),
+            batch: Setting::new(batch(lanes, cap)),
         }
+    }
+
+    /// Changes the cap; one caller at a time. A debt may be left, see [`Self::collect`].
+    pub fn resize(&self, cap: u32) {
+        let before = self.cap.get();
+        self.cap.set(cap);
+        self.batch.set(batch(self.accounts.len(), cap));
+        if cap < before {
+            // Relaxed: counts, here and below; nothing is published with them.
+            self.debt.fetch_add(before - cap, Ordering::Relaxed);
+        } else {
+            let mut more = cap - before;
+            while more > 0 && self.owe_less() {
+                more -= 1;
+            }
+            self.undealt.fetch_add(more, Ordering::Relaxed);
+        }
+        self.collect();
+    }
+
+    /// Pays what it can of the debt with credits that nobody uses. Returns what is left to pay:
+    /// so many connections must leave.
+    pub fn collect(&self) -> u32 {
+        while self.owe_less() {
+            let seized = self.draw(1) > 0 || self.raid(self.accounts.len());
+            if !seized {
+                self.debt.fetch_add(1, Ordering::Relaxed);
+                break;
+            }
+        }
+        self.debt.load(Ordering::Relaxed)
+    }
+
+    /// Takes one off the debt, if there is any.
+    fn owe_less(&self) -> bool {
+        self.debt
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |debt| debt.checked_sub(1))
+            .is_ok()
     }
 
     /// Room for one more idle connection in a lane, or `false`: the group is at its cap.
@@ -80,7 +124,7 @@ impl Credits {
     #[cold]
     #[inline(never)]
     fn take_slow(&self, lane: usize) -> bool {
-        let got = match self.draw() {
+        let got = match self.draw(self.batch.get()) {
             0 => u32::from(self.raid(lane)),
             drawn => drawn,
         };
@@ -94,8 +138,7 @@ impl Credits {
     }
 
     /// A batch of what is not dealt out.
-    fn draw(&self) -> u32 {
-        let batch = self.batch;
+    fn draw(&self, batch: u32) -> u32 {
         // Relaxed: counts; nothing is published with them.
         self.undealt
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
@@ -104,15 +147,17 @@ impl Credits {
             .map_or(0, |left| left.min(batch))
     }
 
-    /// Takes one unused credit from a sibling.
+    /// Takes one unused credit from another lane than this one; from any, when there is no such.
     fn raid(&self, lane: usize) -> bool {
         let lanes = self.accounts.len();
-        (1..lanes).map(|step| (lane + step) % lanes).any(|sibling| {
-            self.update(sibling, |account| {
-                (account.idle < account.quota)
-                    .then(|| Account { quota: account.quota - 1, ..account })
-            })
-        })
+        (1..=lanes).map(|step| (lane + step) % lanes).filter(|other| *other != lane).any(
+            |sibling| {
+                self.update(sibling, |account| {
+                    (account.idle < account.quota)
+                        .then(|| Account { quota: account.quota - 1, ..account })
+                })
+            },
+        )
     }
 
     #[inline]
@@ -135,9 +180,50 @@ impl Credits {
     }
 }
 
+/// An eighth of a lane's fair share: few trips, and little stranded elsewhere.
+fn batch(lanes: usize, cap: u32) -> u32 {
+    (cap / (8 * lanes as u32)).max(1)
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cap_that_sinks_is_paid_with_free_credits_first() {
+        let credits = Credits::new(2, 10);
+        assert!((0..4).all(|_| credits.take(0)));
+        credits.resize(6);
+        assert_eq!(credits.collect(), 0, "six of ten were free");
+        assert_eq!((0..9).filter(|_| credits.take(1)).count(), 2);
+        assert_eq!(credits.total_idle(), 6);
+    }
+
+    #[test]
+    fn a_cap_below_what_rests_is_paid_as_connections_leave() {
+        let credits = Credits::new(2, 8);
+        while credits.take(0) {}
+        credits.resize(5);
+        assert_eq!(credits.collect(), 3);
+        credits.put(0);
+        credits.put(0);
+        assert_eq!(credits.collect(), 1);
+        credits.put(0);
+        assert_eq!((credits.collect(), credits.total_idle()), (0, 5));
+        assert!(!credits.take(0) && !credits.take(1), "the cap is five");
+    }
+
+    #[test]
+    fn a_cap_that_rises_again_cancels_its_debt() {
+        let credits = Credits::new(1, 4);
+        while credits.take(0) {}
+        credits.resize(1);
+        credits.resize(4);
+        assert_eq!(credits.collect(), 0);
+        assert!(!credits.take(0), "four rest and four may");
+        credits.resize(6);
+        assert!(credits.take(0) && credits.take(0) && !credits.take(0));
+    }
 
     #[test]
     fn one_lane_may_use_the_whole_cap_and_no_more() {

@@ -2,8 +2,9 @@
 
 use crate::sync::{AtomicU64, Ordering, guess};
 
-/// How many callers wait, how many dials are under way for them, and whether the group is closed,
-/// in one word: dialing in bits 0 to 31, waiting in 32 to 62, closed in 63.
+/// How many callers wait, how many dials are under way for them, and whether the group is held or
+/// closed, in one word: dialing in bits 0 to 31, waiting in 32 to 61,
+/// held in 62, closed in 63.
 ///
 /// One word, so that "a dial for every waiter and no more" is a single CAS, and so that a hit and
 /// a return learn with one load of a rarely written line whether they may take the fast path.
@@ -11,12 +12,14 @@ use crate::sync::{AtomicU64, Ordering, guess};
 pub struct Demand(AtomicU64);
 
 /// The value of the word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
     /// Callers that wait for a connection.
     pub waiting: u32,
     /// Dials under way.
     pub dialing: u32,
+    /// Nobody is served until the group is resumed.
+    pub held: bool,
     /// Nobody may wait or rest any more.
     pub closed: bool,
 }
@@ -28,11 +31,17 @@ pub enum Refused {
     Closed,
     /// As many callers wait as may.
     Full,
+    /// As many connections live as may, and the caller is not willing to wait.
+    AtLimit,
+    /// The breaker is open, for so many milliseconds more.
+    Open(u32),
 }
 
 const DIALING: u64 = 1;
 const WAITING: u64 = 1 << 32;
+const HELD: u64 = 1 << 62;
 const CLOSED: u64 = 1 << 63;
+const FLAGS: u64 = HELD | CLOSED;
 
 impl Demand {
     /// Nobody waits.
@@ -40,7 +49,7 @@ impl Demand {
         Self(AtomicU64::new(0))
     }
 
-    /// Whether callers wait or the group is closed: then no fast path is open.
+    /// Whether callers wait or the group is held or closed: then no fast path is open.
     #[inline]
     pub fn is_contended(&self) -> bool {
         // Relaxed: the callers that need an order put a SeqCst fence before (INV-5).
@@ -91,6 +100,24 @@ impl Demand {
         self.update(|wanted| if wanted.needs_dial() { Ok(DIALING) } else { Err(()) }).is_ok()
     }
 
+    /// Counts one more dial, whether or not a caller waits for it.
+    #[must_use]
+    pub fn claim_spare(&self) -> bool {
+        self.update(|wanted| if wanted.is_open() { Ok(DIALING) } else { Err(()) }).is_ok()
+    }
+
+    /// Serves nobody from now on. `true` for the one that did it.
+    pub fn hold(&self) -> bool {
+        // AcqRel: as in `close`.
+        self.0.fetch_or(HELD, Ordering::AcqRel) & HELD == 0
+    }
+
+    /// Serves again. `true` for the one that did it.
+    pub fn resume(&self) -> bool {
+        // AcqRel: ordered among all changes of the word; `Engine::resume` fences after it.
+        self.0.fetch_and(!HELD, Ordering::AcqRel) & HELD != 0
+    }
+
     /// Closes for good. `true` for the one that did it.
     pub fn close(&self) -> bool {
         // AcqRel: ordered among all changes of the word; `Engine::close` fences after it.
@@ -101,7 +128,7 @@ impl Demand {
         // AcqRel: an RMW keeps the order of all changes; see the partner fences in `engine`.
         let before = self.0.fetch_sub(what, Ordering::AcqRel);
         debug_assert!(
-            before as u32 as u64 >= what as u32 as u64 && (before & !CLOSED) >> 32 >= what >> 32,
+            before as u32 as u64 >= what as u32 as u64 && (before & !FLAGS) >> 32 >= what >> 32,
             "INV-2: {what:#x} taken from {before:#x}"
         );
     }
@@ -133,15 +160,21 @@ impl Default for Demand {
 impl Wanted {
     const fn unpack(bits: u64) -> Self {
         Self {
-            waiting: ((bits & !CLOSED) >> 32) as u32,
+            waiting: ((bits & !FLAGS) >> 32) as u32,
             dialing: bits as u32,
+            held: bits & HELD != 0,
             closed: bits & CLOSED != 0,
         }
     }
 
     /// Whether callers wait that no dial is under way for.
     pub const fn needs_dial(self) -> bool {
-        self.waiting > self.dialing && !self.closed
+        self.waiting > self.dialing && self.is_open()
+    }
+
+    /// Whether callers are served at all.
+    pub const fn is_open(self) -> bool {
+        !self.closed && !self.held
     }
 }
 
@@ -159,7 +192,28 @@ mod tests {
         assert!(demand.claim_dial());
         assert!(!demand.claim_dial());
         demand.served_by_dial();
-        assert_eq!(demand.wanted(), Wanted { waiting: 1, dialing: 1, closed: false });
+        assert_eq!(demand.wanted(), Wanted { waiting: 1, dialing: 1, held: false, closed: false });
+    }
+
+    #[test]
+    fn a_spare_dial_is_one_that_the_next_caller_need_not_start() {
+        let demand = Demand::new();
+        assert!(demand.claim_spare());
+        demand.register(9).unwrap();
+        assert!(!demand.claim_dial());
+        demand.served_by_dial();
+        assert_eq!(demand.wanted(), Wanted::default());
+    }
+
+    #[test]
+    fn nobody_is_served_while_held() {
+        let demand = Demand::new();
+        assert!(demand.hold() && !demand.hold());
+        demand.register(9).unwrap();
+        assert!(demand.is_contended() && !demand.claim_dial() && !demand.claim_spare());
+        assert_eq!(demand.wanted().waiting, 1, "the flag is no caller");
+        assert!(demand.resume() && !demand.resume());
+        assert!(demand.claim_dial());
     }
 
     #[test]

@@ -3,10 +3,20 @@
 use crossbeam_utils::CachePadded;
 
 use super::{
-    credits::Credits, demand::Demand, lease::Lease, permits::Permits, ring::Ring, slab::Hint,
-    stats::LaneCounters, waiters::Waiters,
+    Backoff, BackoffRules, Breaker, BreakerRules, BreakerState, Class, GroupLimits, Lease, Ramp,
+    Retention,
+    credits::Credits,
+    demand::Demand,
+    hints::{Hints, Order},
+    limits::Limits,
+    permits::Permits,
+    stats::LaneCounters,
+    waiters::Waiters,
 };
-use crate::sync::Arc;
+use crate::{
+    clock::Tick,
+    sync::{Arc, AtomicBool, AtomicU32, Ordering, Setting},
+};
 
 /// Which shard of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -19,19 +29,6 @@ impl ShardId {
     }
 }
 
-/// The limits of a group, checked before they get here.
-#[derive(Clone, Copy, Debug)]
-pub struct GroupLimits {
-    /// Connections at once, dials and closes included.
-    pub max_live: u32,
-    /// Connections at rest at once.
-    pub max_idle: u32,
-    /// Callers that may wait at once.
-    pub max_waiters: u32,
-    /// How long a connection may rest, in milliseconds.
-    pub idle_timeout_ms: u32,
-}
-
 /// One endpoint's share of the engine.
 #[derive(Debug)]
 pub struct Group<T, E, K = ()> {
@@ -40,15 +37,29 @@ pub struct Group<T, E, K = ()> {
     pub(super) lanes: Box<[CachePadded<Lane>]>,
     pub(super) credits: Credits,
     pub(super) permits: Permits,
+    /// Connections above `max_live`.
+    pub(super) overflow: Permits,
+    /// Dials at once.
+    pub(super) dials: Permits,
     pub(super) demand: Demand,
     pub(super) waiters: Waiters<Outcome<T, E, K>>,
-    pub(super) limits: GroupLimits,
+    pub(super) limits: Limits,
+    pub(super) breaker: Breaker,
+    pub(super) backoff: Backoff,
+    pub(super) ramp: Ramp,
+    pub(super) retention: Retention,
+    /// Grows with each eviction: connections of an earlier epoch are not handed out any more.
+    pub(super) epoch: AtomicU32,
+    /// Stands in the queue of those that a limit of the whole pool kept from a dial.
+    pub(super) starving: AtomicBool,
+    /// When a connection last died by reset, odd; zero for never.
+    suspect: Setting,
 }
 
-/// A group's idle connections on one shard: a queue of hints, and the shard's own counters.
+/// A group's idle connections on one shard: hints of where they are, and the shard's own counters.
 #[derive(Debug)]
 pub(super) struct Lane {
-    pub(super) hints: Ring<Hint>,
+    pub(super) hints: Hints,
     pub(super) counters: LaneCounters,
 }
 
@@ -61,6 +72,8 @@ pub enum Outcome<T, E, K = ()> {
     Failed(E),
     /// The dial's shard has no vacant slot.
     Exhausted,
+    /// The breaker is open, for so many milliseconds more.
+    Open(u32),
     /// The group was closed.
     Closed,
 }
@@ -86,19 +99,29 @@ impl<T, E> Group<T, E> {
 impl<T, E, K> Group<T, E, K> {
     /// A group of an endpoint that its owner knows by `key`.
     pub fn with_key(key: K, first: ShardId, shards: usize, limits: GroupLimits) -> Self {
-        // Twice the cap: at least half of a full ring is stale, so making room finds a stale
+        // Twice the cap: at least half of a full lane is stale, so making room finds a stale
         // hint soon. Capped, because a lane seldom holds all that the group may rest.
         let hints = (2 * limits.max_idle as usize).clamp(MIN_HINTS, MAX_HINTS);
-        let lane = || Lane { hints: Ring::new(hints), counters: LaneCounters::default() };
+        let order = if limits.lifo == 0 { Order::Fifo } else { Order::Lifo };
+        let lane = || Lane { hints: Hints::new(order, hints), counters: LaneCounters::default() };
         Self {
             key,
             first,
             lanes: (0..shards).map(|_| CachePadded::new(lane())).collect(),
             credits: Credits::new(shards, limits.max_idle),
             permits: Permits::new(limits.max_live),
+            overflow: Permits::new(limits.max_overflow),
+            dials: Permits::new(limits.max_dialing),
             demand: Demand::new(),
             waiters: Waiters::new(),
-            limits,
+            breaker: Breaker::new(),
+            backoff: Backoff::new(),
+            ramp: Ramp::new(),
+            retention: Retention::new(Tick::from_millis(0)),
+            epoch: AtomicU32::new(0),
+            starving: AtomicBool::new(false),
+            suspect: Setting::new(0),
+            limits: Limits::new(&limits),
         }
     }
 
@@ -110,6 +133,90 @@ impl<T, E, K> Group<T, E, K> {
                 Arc::new(Seat { group: Arc::clone(group), shard })
             })
             .collect()
+    }
+
+    /// The limits, as they are now.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Where the breaker stands, as a dial would find it.
+    pub fn breaker_state(&self, now: Tick) -> BreakerState {
+        self.breaker.glance(now)
+    }
+
+    pub(super) fn breaker_rules(&self) -> BreakerRules {
+        let limits = &self.limits;
+        BreakerRules {
+            enabled: limits.breaker() != 0,
+            consecutive: limits.breaker_consecutive() as u8,
+            rate_percent: limits.breaker_rate_percent() as u8,
+            min_dials: limits.breaker_min_dials() as u8,
+            window_s: limits.breaker_window_s() as u16,
+            probes: limits.half_open_probes() as u8,
+            successes: limits.half_open_successes() as u8,
+            backoff: self.backoff_rules(),
+        }
+    }
+
+    pub(super) fn backoff_rules(&self) -> BackoffRules {
+        let limits = &self.limits;
+        BackoffRules {
+            base_ms: limits.backoff_base_ms(),
+            multiplier_percent: limits.backoff_multiplier_percent(),
+            jitter_percent: limits.backoff_jitter_percent(),
+            max_ms: limits.backoff_max_ms(),
+        }
+    }
+
+    /// Which eviction a connection must not be older than.
+    #[inline]
+    pub(super) fn epoch(&self) -> u32 {
+        // Relaxed: who ended an epoch before this in the order of things that the caller knows of
+        // is seen; a checkout that runs beside an eviction may come before it.
+        self.epoch.load(Ordering::Relaxed)
+    }
+
+    /// A connection died by reset: its siblings may have, too.
+    pub(super) fn suspect(&self, since: Tick) {
+        self.suspect.set(since.as_millis() | 1);
+    }
+
+    /// Whether a sibling died by reset since this connection was last seen to live.
+    #[inline]
+    pub fn suspects(&self, lease: &Lease<T, E, K>) -> bool {
+        let since = self.suspect.get();
+        since != 0 && {
+            let (since, tenant) = (Tick::from_millis(since), &lease.tenant);
+            // Resting again after use is as good a sign of life as a ping.
+            tenant.vouched.is_past(since) && tenant.rested.is_past(since)
+        }
+    }
+
+    /// The permits that a connection lives by.
+    pub(super) fn lives(&self, class: Class) -> &Permits {
+        match class {
+            Class::Pooled | Class::Direct => &self.permits,
+            Class::Overflow => &self.overflow,
+        }
+    }
+
+    /// For how long the breaker refuses a dial, if it does, nothing rests and no dial is under way.
+    pub(super) fn rejects(&self, now: Tick) -> Option<u32> {
+        let rules = self.breaker_rules();
+        if self.breaker.is_closed() || self.demand.wanted().dialing > 0 {
+            return None;
+        }
+        let left = self.breaker.rejects(&rules, now)?;
+        (self.credits.total_idle() == 0).then_some(left)
+    }
+
+    /// How many connections may live at this moment, while the group recovers.
+    pub(super) fn allowed(&self, now: Tick) -> u32 {
+        match self.limits.slow_start_ms() {
+            0 => u32::MAX,
+            window => self.ramp.allowed(self.permits.limit(), now, window),
+        }
     }
 
     #[inline]

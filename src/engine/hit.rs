@@ -5,6 +5,8 @@
 
 use super::{
     CloseReason, Engine, Group, Lease, Seat, ShardId, Tenant,
+    lease::Class,
+    limits::NEVER,
     line::{ANYWHERE, Served},
     slab::Hint,
 };
@@ -44,12 +46,28 @@ impl<T, E, K> Engine<T, E, K> {
     /// [`Self::give_back`] by a caller that has a reference to the lease's seat at hand.
     #[inline]
     pub fn give_back_to(&self, seat: &Seat<T, E, K>, mut lease: Lease<T, E, K>, now: Tick) {
-        debug_assert!(core::ptr::eq(seat, &raw const *lease.tenant.seat), "the lease's own seat");
         lease.tenant.uses = lease.tenant.uses.saturating_add(1);
         // Also when it goes straight to the next caller: it was idle for no time at all.
         lease.tenant.rested = now;
+        self.come_back(seat, lease, now);
+    }
+
+    /// Gives back a connection that nobody has used: its rest goes on. Needs no time of its own,
+    /// because the caller's shard may have a clock that stands still.
+    pub fn put_back(&self, lease: Lease<T, E, K>) {
+        let (seat, rested) = (Arc::clone(&lease.tenant.seat), lease.tenant.rested);
+        self.come_back(&seat, lease, rested);
+    }
+
+    #[inline]
+    fn come_back(&self, seat: &Seat<T, E, K>, mut lease: Lease<T, E, K>, now: Tick) {
+        debug_assert!(core::ptr::eq(seat, &raw const *lease.tenant.seat), "the lease's own seat");
+        lease.tenant.fresh = false;
+        if is_spent(&seat.group, &lease.tenant, now) {
+            return self.retire(lease, seat, now);
+        }
         if seat.group.demand.is_contended() {
-            return self.give_back_slow(lease, seat, now);
+            return self.come_back_slow(lease, seat, now);
         }
         self.rest(lease, seat, now);
         // SeqCst: pairs with the fence in `wait` (and in `close`), INV-5. Either we see the
@@ -60,7 +78,7 @@ impl<T, E, K> Engine<T, E, K> {
         }
     }
 
-    /// Whether the watch saw the peer go while this lease was out.
+    /// Whether the connection was given up while this lease was out.
     #[inline]
     pub fn is_dead(&self, lease: &Lease<T, E, K>) -> bool {
         self.slot(lease.shard(), lease.index).is_dead()
@@ -77,7 +95,7 @@ impl<T, E, K> Engine<T, E, K> {
         self.take(group, at).or_else(|| self.steal(group, at, steal_min))
     }
 
-    /// The oldest connection of a lane that is still at rest.
+    /// The next connection of a lane that is still at rest, in the group's order.
     #[inline]
     pub(super) fn take(&self, group: &Group<T, E, K>, shard: ShardId) -> Option<Lease<T, E, K>> {
         let lane = group.lane(shard);
@@ -87,37 +105,30 @@ impl<T, E, K> Engine<T, E, K> {
             let Some(tenant) = self.slot(shard, hint.index()).checkout(hint.period()) else {
                 continue;
             };
+            self.unrest(&tenant);
             let lease = Lease { index: hint.index(), tenant };
-            if self.take_if_ours(group, &lease) {
+            // A hint so old that the generation came round could name another group's connection,
+            // and that must never be handed out.
+            if !core::ptr::eq(&raw const *lease.tenant.seat.group, group) {
+                self.put_right(lease);
+            } else if lease.tenant.epoch != group.epoch() {
+                self.purge(lease);
+            } else {
                 return Some(lease);
             }
-            self.put_right(lease);
         }
-    }
-
-    /// Books a connection out of rest, if it is this group's. A hint so old that the generation
-    /// came round could name another group's connection, and that must never be handed out.
-    #[inline]
-    fn take_if_ours(&self, group: &Group<T, E, K>, lease: &Lease<T, E, K>) -> bool {
-        if !core::ptr::eq(&raw const *lease.tenant.seat.group, group) {
-            return false;
-        }
-        group.credits.put(group.lane_index(lease.shard()));
-        true
     }
 
     /// Sends a connection of another group back where it belongs.
     #[cold]
     fn put_right(&self, lease: Lease<T, E, K>) {
-        self.unrest(&lease.tenant);
         self.put_back(lease);
     }
 
-    /// Gives back a connection that nobody has used: its rest goes on. Needs no time of its own,
-    /// because the caller's shard may have a clock that stands still.
-    pub(super) fn put_back(&self, lease: Lease<T, E, K>) {
-        let rested = lease.tenant.rested;
-        self.give_back(lease, rested);
+    /// Its group was evicted.
+    #[cold]
+    fn purge(&self, lease: Lease<T, E, K>) {
+        self.discard(lease, CloseReason::Purged);
     }
 
     #[cold]
@@ -138,8 +149,15 @@ impl<T, E, K> Engine<T, E, K> {
         if !group.credits.take(group.lane_index(shard)) {
             return self.discard(lease, CloseReason::Surplus);
         }
-        let until = now.after(group.limits.idle_timeout_ms);
-        match self.slot(shard, index).give_back(lease.tenant, until) {
+        if let Some(total) = &self.totals.idle
+            && !total.take(shard.get())
+            && !self.make_way(total, shard)
+        {
+            group.credits.put(group.lane_index(shard));
+            return self.discard(lease, CloseReason::Evicted);
+        }
+        let until = look_at(group, &lease.tenant, now);
+        match self.slot(shard, index).give_back(lease.tenant, now, until) {
             Ok(period) => {
                 if let Err(hint) = group.lane(shard).hints.push(Hint::new(index, period)) {
                     self.make_room(group, shard, hint);
@@ -152,31 +170,18 @@ impl<T, E, K> Engine<T, E, K> {
         }
     }
 
-    /// A lane's ring is full: at least half of it is stale. Drops stale hints until ours fits;
-    /// live ones go round to the end.
+    /// A lane has no room for a hint: at least half of what it has is stale.
     #[cold]
     #[inline(never)]
-    fn make_room(&self, group: &Group<T, E, K>, shard: ShardId, mut hint: Hint) {
-        let lane = group.lane(shard);
-        for _ in 0..=lane.hints.capacity() {
-            if let Some(oldest) = lane.hints.pop()
-                && self.slot(shard, oldest.index()).is_resting(oldest.period())
-            {
-                // Live: keep it, in the place that popping it made, or ours when that is gone.
-                match lane.hints.push(oldest) {
-                    Ok(()) => continue,
-                    Err(crowded_out) => self.expire(shard, crowded_out),
-                }
-            }
-            match lane.hints.push(hint) {
-                Ok(()) => return,
-                Err(back) => hint = back,
-            }
-        }
-        self.expire(shard, hint);
+    fn make_room(&self, group: &Group<T, E, K>, shard: ShardId, hint: Hint) {
+        group.lane(shard).hints.make_room(
+            hint,
+            |hint| self.slot(shard, hint.index()).is_resting(hint.period()),
+            |hint| self.expire(shard, hint),
+        );
     }
 
-    /// Closes what a hint names, because no ring has a place for it.
+    /// Closes what a hint names, because its lane has no place for it.
     fn expire(&self, shard: ShardId, hint: Hint) {
         if let Some(tenant) = self.slot(shard, hint.index()).expire(hint.period()) {
             self.unrest(&tenant);
@@ -185,14 +190,18 @@ impl<T, E, K> Engine<T, E, K> {
     }
 
     /// Books a connection out of rest.
+    #[inline]
     pub(super) fn unrest(&self, tenant: &Tenant<T, E, K>) {
         let seat = &tenant.seat;
         seat.group.credits.put(seat.group.lane_index(seat.shard));
+        if let Some(total) = &self.totals.idle {
+            total.put(seat.shard.get());
+        }
     }
 
     #[cold]
     #[inline(never)]
-    fn give_back_slow(&self, lease: Lease<T, E, K>, seat: &Seat<T, E, K>, now: Tick) {
+    fn come_back_slow(&self, lease: Lease<T, E, K>, seat: &Seat<T, E, K>, now: Tick) {
         let group = &*seat.group;
         if group.demand.wanted().closed {
             return self.discard(lease, CloseReason::PoolClosed);
@@ -200,11 +209,77 @@ impl<T, E, K> Engine<T, E, K> {
         if self.is_dead(&lease) {
             return self.discard(lease, CloseReason::PeerClosed);
         }
-        if let Err(lease) = self.hand_off(lease, Served::ByReturn) {
+        if group.permits.excess() > 0 {
+            return self.discard(lease, CloseReason::Shrunk);
+        }
+        let refused = match group.demand.wanted().held {
+            true => Err(lease),
+            false => self.hand_off(lease, Served::ByReturn),
+        };
+        if let Err(lease) = refused {
             self.rest(lease, seat, now);
-            // SeqCst: as in `give_back`.
+            // SeqCst: as in `come_back`.
             fence(Ordering::SeqCst);
             self.settle(group, seat.shard, ANYWHERE);
         }
+    }
+
+    /// A connection that may not rest as it is: it ends, unless it is one above the limit that may
+    /// serve on.
+    #[cold]
+    #[inline(never)]
+    fn retire(&self, mut lease: Lease<T, E, K>, seat: &Seat<T, E, K>, now: Tick) {
+        let (group, tenant) = (&*seat.group, &lease.tenant);
+        let reason = if tenant.epoch != group.epoch() {
+            CloseReason::Purged
+        } else if tenant.ends.is_past(now) {
+            CloseReason::MaxLifetime
+        } else if tenant.uses >= group.limits.max_uses() {
+            CloseReason::MaxUses
+        } else if tenant.class == Class::Overflow && !group.demand.wanted().closed {
+            if !self.is_dead(&lease) && group.demand.wanted().waiting > 0 {
+                match self.hand_off(lease, Served::ByReturn) {
+                    Ok(()) => return,
+                    Err(back) => lease = back,
+                }
+            }
+            if group.permits.take() {
+                group.overflow.put();
+                lease.tenant.class = Class::Pooled;
+                return self.come_back(seat, lease, now);
+            }
+            CloseReason::Overflow
+        } else {
+            CloseReason::Overflow
+        };
+        self.discard(lease, reason);
+    }
+}
+
+/// Whether a connection may not simply rest: it has lived or served long enough, its group was
+/// evicted, or it lives above the limit.
+#[inline]
+fn is_spent<T, E, K>(group: &Group<T, E, K>, tenant: &Tenant<T, E, K>, now: Tick) -> bool {
+    tenant.class != Class::Pooled
+        || tenant.uses >= group.limits.max_uses()
+        || tenant.ends.is_past(now)
+        || tenant.epoch != group.epoch()
+}
+
+/// When the sweep has to look at a connection that rests: at its idle timeout, its end, or its
+/// next ping.
+#[inline]
+fn look_at<T, E, K>(group: &Group<T, E, K>, tenant: &Tenant<T, E, K>, rested: Tick) -> Tick {
+    let until = rested.after(group.limits.idle_timeout_ms()).earlier(tenant.ends);
+    match group.limits.ping_interval_ms() {
+        NEVER => until,
+        interval => until.earlier(tenant.quiet_since().after(interval)),
+    }
+}
+
+impl<T, E, K> Tenant<T, E, K> {
+    /// Since when it has neither served nor been asked whether it lives.
+    pub(super) fn quiet_since(&self) -> Tick {
+        if self.asked.is_past(self.rested) { self.rested } else { self.asked }
     }
 }

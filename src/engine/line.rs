@@ -2,54 +2,99 @@
 
 use super::{
     Cancelled, CloseReason, Engine, Group, GroupWaiter, Lease, Outcome, Refused, Seat, ShardId,
+    totals::Lack,
 };
-use crate::sync::{Arc, Ordering, fence};
+use crate::{
+    clock::Tick,
+    sync::{Arc, Ordering, fence},
+};
 
 impl<T, E, K> Engine<T, E, K> {
     /// Waits in line, and sees to it that a connection is under way: an idle one within reach
     /// (as for [`Self::checkout`]), or a dial, or, where no dial may start, an idle one anywhere.
     ///
     /// # Errors
-    /// When the group is closed or `max_waiters` callers wait already.
+    /// When the group is closed, `max_waiters` callers wait already, or its breaker is open and
+    /// nothing rests.
     pub fn wait(
         &self,
         seat: &Arc<Seat<T, E, K>>,
         steal_min: u32,
+        now: Tick,
     ) -> Result<Arc<GroupWaiter<T, E, K>>, Refused> {
+        self.line_up(seat, steal_min, now).map(|(waiter, _)| waiter)
+    }
+
+    /// As [`Self::wait`], but not for a return: leaves again when it takes a permit that somebody
+    /// else has.
+    ///
+    /// # Errors
+    /// As for [`Self::wait`], and when as many connections live as may.
+    pub fn wait_for_dial(
+        &self,
+        seat: &Arc<Seat<T, E, K>>,
+        steal_min: u32,
+        now: Tick,
+    ) -> Result<Arc<GroupWaiter<T, E, K>>, Refused> {
+        let (waiter, lack) = self.line_up(seat, steal_min, now)?;
+        if matches!(lack, Some(Lack::Live | Lack::Total)) && !waiter.is_filled() {
+            match waiter.cancel() {
+                Cancelled::InTime => self.note_left(&seat.group),
+                Cancelled::TooLate(Some(Outcome::Ready(lease))) => self.put_back(lease),
+                Cancelled::TooLate(_) => {}
+            }
+            return Err(Refused::AtLimit);
+        }
+        Ok(waiter)
+    }
+
+    /// Takes a place in line and looks after it. Says what keeps callers from their dials.
+    fn line_up(
+        &self,
+        seat: &Arc<Seat<T, E, K>>,
+        steal_min: u32,
+        now: Tick,
+    ) -> Result<Placed<T, E, K>, Refused> {
         let group = &*seat.group;
-        let limit = group.limits.max_waiters;
+        let limit = group.limits.max_waiters();
+        if let Some(left) = group.rejects(now) {
+            return Err(Refused::Open(left));
+        }
         if group.waiters.is_clogged(may_stand(limit)) {
             group.waiters.purge();
             // SeqCst: as below, for the one that was first in line. Who came to serve or to fail
             // it while the purge held it found nobody, and we may be refused.
             fence(Ordering::SeqCst);
             self.settle(group, seat.shard, ANYWHERE);
-            self.dial_if_needed(seat);
+            self.dial_if_needed(seat, now);
             if group.waiters.is_clogged(may_stand(limit)) {
                 return Err(Refused::Full);
             }
         }
         group.demand.register(limit)?;
         let waiter = group.waiters.enter();
-        // SeqCst: pairs with the fences in `give_back`, `dial_if_needed` and `close`, INV-5. What
+        // SeqCst: pairs with the fences in `come_back`, `dial_if_needed` and `close`, INV-5. What
         // came to rest, came free or closed before it, we see below; what comes after sees us.
         fence(Ordering::SeqCst);
         self.settle(group, seat.shard, steal_min);
-        self.dial_if_needed(seat);
-        Ok(waiter)
+        let lack = self.dial_if_needed(seat, now);
+        self.dial_ahead(seat, now);
+        Ok((waiter, lack))
     }
 
     /// A waiting caller leaves. What had been handed to it goes back (INV-7).
     pub fn cancel(&self, waiter: &GroupWaiter<T, E, K>, group: &Group<T, E, K>) {
         match waiter.cancel() {
-            Cancelled::InTime if waiter.is_in_line() => {
-                group.waiters.note_cancelled();
-                group.demand.left();
-            }
+            Cancelled::InTime if waiter.is_in_line() => self.note_left(group),
             Cancelled::InTime => {}
             Cancelled::TooLate(Some(Outcome::Ready(lease))) => self.put_back(lease),
             Cancelled::TooLate(_) => {}
         }
+    }
+
+    fn note_left(&self, group: &Group<T, E, K>) {
+        group.waiters.note_cancelled();
+        group.demand.left();
     }
 
     /// Leaves no idle connection and waiter together, and neither behind in a closed group.
@@ -59,7 +104,7 @@ impl<T, E, K> Engine<T, E, K> {
     #[cold]
     #[inline(never)]
     pub(super) fn settle(&self, group: &Group<T, E, K>, first: ShardId, steal_min: u32) {
-        while !group.waiters.is_empty() && !group.demand.wanted().closed {
+        while !group.waiters.is_empty() && group.demand.wanted().is_open() {
             let Some(lease) = self.take_within(group, first, steal_min) else {
                 break;
             };
@@ -70,7 +115,7 @@ impl<T, E, K> Engine<T, E, K> {
                 // Its rest goes on: nobody has used it.
                 let rested = lease.tenant.rested;
                 self.rest(lease, &seat, rested);
-                // SeqCst: as in `give_back`; who lined up before it is seen by the next turn.
+                // SeqCst: as in `come_back`; who lined up before it is seen by the next turn.
                 fence(Ordering::SeqCst);
             }
         }
@@ -124,6 +169,25 @@ impl<T, E, K> Engine<T, E, K> {
         Err(lease)
     }
 
+    /// The breaker is open: tells all that wait and that no dial is under way for. Idle connections
+    /// serve first.
+    pub(super) fn fail_excess(&self, group: &Group<T, E, K>, first: ShardId, left_ms: u32) {
+        self.settle(group, first, ANYWHERE);
+        while group.demand.wanted().needs_dial() {
+            // One that is counted but not in line yet looks for itself.
+            let Some(waiter) = group.waiters.next() else {
+                return;
+            };
+            match waiter.fill(Outcome::Open(left_ms)) {
+                Ok(()) => {
+                    group.demand.left();
+                    waiter.wake();
+                }
+                Err(_) => group.waiters.forget_one(),
+            }
+        }
+    }
+
     /// A dial ended without a connection: tells one waiter, if there is one.
     pub(super) fn fail_one(&self, group: &Group<T, E, K>, mut outcome: Outcome<T, E, K>) -> bool {
         while let Some(waiter) = group.waiters.next() {
@@ -143,6 +207,9 @@ impl<T, E, K> Engine<T, E, K> {
         false
     }
 }
+
+/// A caller's place in line, and what keeps callers from their dials.
+type Placed<T, E, K> = (Arc<GroupWaiter<T, E, K>>, Option<Lack>);
 
 /// How many that left may stand in line where `limit` may wait; few in models and op sequences,
 /// so that they get there.

@@ -23,35 +23,57 @@
 //! same place of the same queue, and nobody else.
 #![allow(unreachable_pub)] // re-exported to loom-tests and fuzz
 
+mod backoff;
+mod breaker;
+mod control;
 mod credits;
 mod demand;
 mod dial;
 mod end;
+mod evict;
 mod group;
+mod hints;
 mod hit;
 mod lease;
+mod limits;
 mod line;
 #[cfg(all(any(test, fuzzing), not(loom)))]
 pub mod oracle;
 mod permits;
+mod ramp;
+mod retention;
 mod ring;
+#[cfg(all(test, not(loom)))]
+mod seeded;
 mod slab;
 mod slot;
+mod stack;
 mod state;
 mod stats;
+mod tend;
+mod totals;
 mod waiters;
 
+pub use breaker::{Change, Mode as BreakerMode, Pass, State as BreakerState};
 pub use demand::Refused;
 pub use dial::NoDial;
-pub use group::{Group, GroupLimits, Outcome, Seat, ShardId};
-pub use lease::{Doomed, Duty, Lease, Place, Reservation, Tenant};
+pub use group::{Group, Outcome, Seat, ShardId};
+pub use lease::{Class, Doomed, Duty, Failure, Goal, Lease, Moment, Place, Reservation, Tenant};
+pub use limits::{GroupLimits, NEVER};
 pub use slab::SlotIndex;
 pub use stats::{CloseReason, GroupCounts};
+pub use totals::TotalLimits;
 pub use waiters::{Cancelled, Waiter};
 #[allow(unused_imports)] // some are named by the models and the fuzzer only
 pub use {
+    backoff::{Backoff, BackoffRules},
+    breaker::{Breaker, BreakerRules, Change as BreakerChange, Rejected},
+    hints::Order,
+    ramp::{Ramp, allowed as ramp_allowed},
+    retention::Retention,
     ring::{Inbox, Ring},
     slot::{HangUp, Slot},
+    stack::Stack,
     state::{Event, Generation, State, Word},
 };
 
@@ -59,8 +81,10 @@ use core::task::Waker;
 
 use crossbeam_utils::CachePadded;
 
-use crate::sync::{AtomicWaker, register};
+use crate::sync::{AtomicBool, AtomicWaker, register};
+use evict::Oldest;
 use slab::Slab;
+use totals::Totals;
 
 /// A waiter of a group: its letter box holds an [`Outcome`].
 pub type GroupWaiter<T, E, K = ()> = Waiter<Outcome<T, E, K>>;
@@ -69,23 +93,42 @@ pub type GroupWaiter<T, E, K = ()> = Waiter<Outcome<T, E, K>>;
 #[derive(Debug)]
 pub struct Engine<T, E, K = ()> {
     shards: Box<[CachePadded<Shard<T, E, K>>]>,
+    totals: Totals<T, E, K>,
+    oldest: Oldest,
 }
 
 /// One shard's slots and what its driver has to do.
 #[derive(Debug)]
 struct Shard<T, E, K = ()> {
     slab: Slab<Tenant<T, E, K>>,
-    /// Bounded by the slab: a slot is in it at most once, to be dialled or to be closed.
+    /// Bounded by the slab: a slot is in it at most once, to be dialled or to be closed; beside
+    /// them stand the few changes of breakers.
     duties: Inbox<Duty<T, E, K>>,
     driver: AtomicWaker,
+    /// Limits of time have changed: the next sweep looks at everything that rests.
+    recheck: AtomicBool,
 }
 
 impl<T, E, K> Engine<T, E, K> {
-    /// An engine of `shards` shards with `slots` slots each.
+    /// An engine of `shards` shards with `slots` slots each, and no limits of its own.
+    #[cfg(any(test, loom, fuzzing))]
     pub fn new(shards: usize, slots: usize) -> Self {
-        let shard =
-            || Shard { slab: Slab::new(slots), duties: Inbox::new(), driver: AtomicWaker::new() };
-        Self { shards: (0..shards).map(|_| CachePadded::new(shard())).collect() }
+        Self::with_totals(shards, slots, &TotalLimits::default())
+    }
+
+    /// An engine whose groups have no more than this together.
+    pub fn with_totals(shards: usize, slots: usize, limits: &TotalLimits) -> Self {
+        let shard = || Shard {
+            slab: Slab::new(slots),
+            duties: Inbox::new(),
+            driver: AtomicWaker::new(),
+            recheck: AtomicBool::new(false),
+        };
+        Self {
+            shards: (0..shards).map(|_| CachePadded::new(shard())).collect(),
+            totals: Totals::new(shards, limits),
+            oldest: Oldest::new(),
+        }
     }
 
     /// The next thing that a shard's driver has to do.
@@ -122,7 +165,8 @@ impl<T, E, K> Engine<T, E, K> {
         let wanted = group.demand.wanted();
         let mut counts = GroupCounts {
             idle: group.credits.total_idle(),
-            live: group.permits.live(),
+            live: group.permits.live() + group.overflow.live(),
+            overflow: group.overflow.live(),
             dialing: wanted.dialing,
             waiting: wanted.waiting,
             ..GroupCounts::default()

@@ -1,6 +1,6 @@
 //! How many connections a group may have at once.
 
-use crate::sync::{AtomicU32, Ordering};
+use crate::sync::{AtomicU32, Ordering, Setting};
 
 /// Counts live connections, dials and closes under way included, against a limit (INV-2).
 ///
@@ -8,31 +8,65 @@ use crate::sync::{AtomicU32, Ordering};
 #[derive(Debug)]
 pub struct Permits {
     live: AtomicU32,
-    limit: u32,
+    /// May sink below what is out: then none is given until enough have come back.
+    limit: Setting,
 }
 
 impl Permits {
     /// All permits free.
     pub fn new(limit: u32) -> Self {
-        Self { live: AtomicU32::new(0), limit }
+        Self { live: AtomicU32::new(0), limit: Setting::new(limit) }
     }
 
     /// Takes one permit, if one is free.
     #[must_use]
     pub fn take(&self) -> bool {
+        self.take_below(u32::MAX)
+    }
+
+    /// Takes one permit, if fewer than `limit` are out and one is free.
+    #[must_use]
+    pub fn take_below(&self, limit: u32) -> bool {
         // AcqRel: an RMW in the order of all takes and puts. A take that fails is only a load:
         // that it does not overlook a put is the doing of the fences in
         // `Engine::dial_if_needed`.
+        let limit = self.limit.get().min(limit);
         self.live
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |live| {
-                (live < self.limit).then_some(live + 1)
+                (live < limit).then_some(live + 1)
             })
             .is_ok()
     }
 
+    /// Changes the limit. What is out above it stays out until it comes back.
+    pub fn resize(&self, limit: u32) {
+        self.limit.set(limit);
+    }
+
+    /// How many may be out.
+    pub fn limit(&self) -> u32 {
+        self.limit.get()
+    }
+
+    /// Whether there is a limit at all.
+    pub fn is_limited(&self) -> bool {
+        self.limit() != u32::MAX
+    }
+
+    /// How many more are out than may be.
+    pub fn excess(&self) -> u32 {
+        self.live().saturating_sub(self.limit())
+    }
+
     /// Whether one is free: a glance, which `take` must confirm.
     pub fn is_free(&self) -> bool {
-        self.live() < self.limit
+        self.live() < self.limit()
+    }
+
+    /// Takes one permit although none may be free: for what replaces another.
+    pub fn take_anyway(&self) {
+        // AcqRel: as in `take`.
+        self.live.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Gives one permit back.

@@ -6,15 +6,20 @@ use core::{fmt, mem::MaybeUninit};
 use super::state::{Event, Generation, State, Word};
 use crate::{
     clock::Tick,
-    sync::{AtomicU32, AtomicU64, Ordering, UnsafeCell, guess},
+    sync::{AtomicU32, AtomicU64, Ordering, Setting, UnsafeCell, guess},
 };
 
 /// One slot. Every change of its word is one CAS by [`Word::on`]; the winner of a CAS out of
 /// `Idle` owns what the cell holds (INV-1).
 pub struct Slot<T> {
     word: AtomicU64,
-    /// When the current idle period ends, for the sweep. Written before the slot turns idle.
+    /// When the sweep should look at the current idle period. Written before the slot turns idle.
     deadline: AtomicU32,
+    /// When the current idle period began, for who looks for the oldest; of a connection that was
+    /// given up while it was held, when that was.
+    since: Setting,
+    /// Why the watch or its owner gave the connection up, see [`Self::hang_up`].
+    verdict: Setting,
     /// Full exactly while the word says `Idle`.
     cell: UnsafeCell<MaybeUninit<T>>,
 }
@@ -41,6 +46,8 @@ impl<T> Slot<T> {
         Self {
             word: AtomicU64::new(Word::VACANT.pack()),
             deadline: AtomicU32::new(0),
+            since: Setting::new(0),
+            verdict: Setting::new(0),
             cell: UnsafeCell::new(MaybeUninit::uninit()),
         }
     }
@@ -60,9 +67,10 @@ impl<T> Slot<T> {
     /// # Errors
     /// Gives the connection back when the peer was seen to go while it was in use (INV-6).
     #[inline]
-    pub fn give_back(&self, conn: T, until: Tick) -> Result<Generation, T> {
+    pub fn give_back(&self, conn: T, rested: Tick, until: Tick) -> Result<Generation, T> {
         // Relaxed: published by the Release in `step`; the sweep re-checks the generation.
         self.deadline.store(until.as_millis(), Ordering::Relaxed);
+        self.since.set(rested.as_millis());
         self.cell.with_mut(|cell| {
             // SAFETY: INV-1: the caller holds the lease, so the word says `InUse` until the CAS
             // below and nobody else reads or writes the cell.
@@ -77,8 +85,11 @@ impl<T> Slot<T> {
         }
     }
 
-    /// The watch saw the peer go, in whatever state the slot is.
-    pub fn hang_up(&self) -> HangUp<T> {
+    /// The connection is given up, in whatever state the slot is, for a reason that its owner
+    /// knows by a number.
+    pub fn hang_up(&self, verdict: u32, now: Tick) -> HangUp<T> {
+        self.verdict.set(verdict);
+        self.since.set(now.as_millis());
         match self.step(Event::HangUp, None) {
             Ok(Word { state: State::Closing, .. }) => HangUp::Idle(self.empty_cell()),
             Ok(_) => HangUp::Held,
@@ -109,10 +120,11 @@ impl<T> Slot<T> {
         self.step(Event::Abandon, Some(ticket)).is_ok()
     }
 
-    /// InUse → Closing, by the holder of the lease.
-    pub fn discard(&self) {
+    /// InUse → Closing, by the holder of the lease. Whether it had been given up before.
+    pub fn discard(&self) -> bool {
         let word = self.step(Event::Discard, None);
         debug_assert!(word.is_ok(), "discard of {word:?}");
+        word.is_ok_and(|word| word.dead)
     }
 
     /// Closing → Vacant, by the driver once the connection is closed.
@@ -126,6 +138,18 @@ impl<T> Slot<T> {
     pub fn is_dead(&self) -> bool {
         // Relaxed: a mark that arrives later is seen by `give_back`, whose CAS decides.
         Word::unpack(self.word.load(Ordering::Relaxed)).dead
+    }
+
+    /// Why and when the connection was given up; means something only while it is dead.
+    pub fn verdict(&self) -> (u32, Tick) {
+        (self.verdict.get(), Tick::from_millis(self.since.get()))
+    }
+
+    /// The idle period under way and its beginning, for who looks for the oldest; `expire`
+    /// confirms it.
+    pub fn resting_since(&self) -> Option<(Generation, Tick)> {
+        let (period, _) = self.resting()?;
+        Some((period, Tick::from_millis(self.since.get())))
     }
 
     /// Whether this very idle period still lasts: a glance, which a CAS must confirm.

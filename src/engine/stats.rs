@@ -6,16 +6,37 @@ use crate::sync::{AtomicU64, Ordering};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CloseReason {
-    /// The peer closed or reset it, at rest or in use.
+    /// The peer closed it, at rest or in use.
     PeerClosed,
+    /// The peer reset it, at rest or in use.
+    PeerReset,
+    /// Bytes came that nobody had asked for: its next response would be another's.
+    UnexpectedBytes,
     /// The caller said so.
     Discarded,
     /// The guard was dropped after I/O without `release()`: its state is unknown.
     Dirty,
     /// It rested longer than the idle timeout.
     IdleTimeout,
+    /// It lived as long as a connection may.
+    MaxLifetime,
+    /// It served as often as a connection may.
+    MaxUses,
+    /// It did not answer when it was asked whether it lives.
+    PingFailed,
     /// It came back while `max_idle` connections were at rest.
     Surplus,
+    /// It was above `max_live`, or dialled past an open breaker, and came back.
+    Overflow,
+    /// It rested longest when the pool had to make room: for the idle cap of the whole pool, for
+    /// another endpoint's dial, for descriptors.
+    Evicted,
+    /// More were at rest than the need of late asks for, or than a lowered limit allows.
+    Shrunk,
+    /// Its group was evicted, or a predicate did not retain it.
+    Purged,
+    /// The name of its endpoint does not lead to its peer any more.
+    Retired,
     /// The connection itself said that it cannot be used again.
     Unusable,
     /// A caller asked for a fresh connection and this one had to make room for it.
@@ -28,12 +49,22 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 19] = [
         Self::PeerClosed,
+        Self::PeerReset,
+        Self::UnexpectedBytes,
         Self::Discarded,
         Self::Dirty,
         Self::IdleTimeout,
+        Self::MaxLifetime,
+        Self::MaxUses,
+        Self::PingFailed,
         Self::Surplus,
+        Self::Overflow,
+        Self::Evicted,
+        Self::Shrunk,
+        Self::Purged,
+        Self::Retired,
         Self::Unusable,
         Self::Replaced,
         Self::PoolClosed,
@@ -44,10 +75,20 @@ impl CloseReason {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::PeerClosed => "peer_closed",
+            Self::PeerReset => "peer_reset",
+            Self::UnexpectedBytes => "unexpected_bytes",
             Self::Discarded => "discarded",
             Self::Dirty => "dirty",
             Self::IdleTimeout => "idle_timeout",
+            Self::MaxLifetime => "max_lifetime",
+            Self::MaxUses => "max_uses",
+            Self::PingFailed => "ping_failed",
             Self::Surplus => "surplus",
+            Self::Overflow => "overflow",
+            Self::Evicted => "evicted",
+            Self::Shrunk => "shrunk",
+            Self::Purged => "purged",
+            Self::Retired => "retired",
             Self::Unusable => "unusable",
             Self::Replaced => "replaced",
             Self::PoolClosed => "pool_closed",
@@ -126,6 +167,8 @@ pub struct GroupCounts {
     pub stolen: u64,
     /// Dials that failed.
     pub dial_failures: u64,
+    /// Connections above `max_live`.
+    pub overflow: u32,
     /// Connections closed, by [`CloseReason::ALL`].
     pub closed: [u64; CloseReason::ALL.len()],
     /// Connections at rest.
@@ -136,4 +179,16 @@ pub struct GroupCounts {
     pub dialing: u32,
     /// Callers that wait.
     pub waiting: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_numbered_as_they_are_listed() {
+        for (at, reason) in CloseReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, at, "{}", reason.as_str());
+        }
+    }
 }

@@ -81,6 +81,12 @@ impl<V> Waiter<V> {
         self.waker.wake();
     }
 
+    /// Whether the outcome is there: a glance.
+    pub fn is_filled(&self) -> bool {
+        // Relaxed: who acts on it goes through `poll` or `cancel`.
+        self.state.load(Ordering::Relaxed) == FILLED
+    }
+
     /// The outcome once it is there. Not to be polled again after that.
     pub fn poll(&self, cx: &mut Context<'_>) -> Poll<V> {
         register_waker(&self.waker, cx.waker());

@@ -10,6 +10,7 @@ impl World {
                 match duty {
                     Duty::Dial(ticket) => self.dials.push(Dial { ticket, dead: false }),
                     Duty::Close(doomed) => self.closes.push(doomed),
+                    Duty::Tell(..) => panic!("there is no breaker"),
                 }
             }
         }
@@ -45,6 +46,7 @@ impl World {
                     let full = (0..SHARDS as u16).any(|shard| self.is_full(ShardId(shard)));
                     assert!(full, "exhausted, and every shard has a slot");
                 }
+                Found::Open => panic!("there is no breaker"),
                 Found::Closed => {
                     assert!(self.sides[group].closed || !in_line, "told of a close too soon");
                 }
@@ -95,13 +97,13 @@ impl World {
         let in_use = self.leases.iter().filter(|lease| ours(lease.seat())).count()
             + self.callers.iter().filter(|caller| caller.holds_one_of(group)).count();
         let closing = || self.closes.iter().filter(|doomed| ours(&doomed.place.seat));
-        let ending = closing().filter(|doomed| doomed.place.permit).count();
+        let ending = closing().filter(|doomed| doomed.place.permit.is_some()).count();
         let live = (dials().count() + in_use + ending) as u32 + idle;
         assert_eq!(counts.live, live, "INV-2: the permits");
         assert!(live <= limits.max_live, "INV-2: {live} live");
 
         let waiting = self.waiting(group);
-        let dialing = dials().filter(|dial| dial.ticket.caller.is_none()).count() as u32;
+        let dialing = dials().filter(|dial| matches!(dial.ticket.goal, Goal::Line)).count() as u32;
         assert_eq!((counts.waiting, counts.dialing), (waiting, dialing), "INV-2: the demand");
         assert!(waiting <= limits.max_waiters, "INV-2: {waiting} wait");
         if waiting > dialing {

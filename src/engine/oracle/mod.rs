@@ -15,8 +15,8 @@ use core::{
 };
 
 use super::{
-    CloseReason, Doomed, Duty, Engine, Group, GroupLimits, GroupWaiter, Lease, NoDial, Outcome,
-    Refused, Reservation, Seat, ShardId, SlotIndex, State,
+    CloseReason, Doomed, Duty, Engine, Failure, Goal, Group, GroupLimits, GroupWaiter, Lease,
+    NoDial, Outcome, Refused, Reservation, Seat, ShardId, SlotIndex, State,
 };
 use crate::{
     clock::Tick,
@@ -104,6 +104,7 @@ enum Found {
     Ready { id: usize, shard: ShardId, index: SlotIndex },
     Failed(Cause),
     Exhausted,
+    Open,
     Closed,
 }
 
@@ -113,6 +114,7 @@ impl Found {
             Outcome::Ready(lease) => Self::from_lease(lease),
             Outcome::Failed(cause) => Self::Failed(*cause),
             Outcome::Exhausted => Self::Exhausted,
+            Outcome::Open(_) => Self::Open,
             Outcome::Closed => Self::Closed,
         }
     }
@@ -163,11 +165,17 @@ impl World {
     fn new(bytes: &mut Bytes<'_>) -> Self {
         let slots = bytes.within(1, 4) as usize;
         let sides = (0..GROUPS).map(|_| {
+            let [max_live, max_idle, max_waiters] =
+                [(1, 4), (0, 3), (1, 3)].map(|(least, most)| bytes.within(least, most));
+            // One byte for two limits: as many as the corpus was written for.
+            let rest = bytes.within(0, 7);
             let limits = GroupLimits {
-                max_live: bytes.within(1, 4),
-                max_idle: bytes.within(0, 3),
-                max_waiters: bytes.within(1, 3),
-                idle_timeout_ms: bytes.within(0, 3) * 100,
+                max_live,
+                max_idle,
+                max_waiters,
+                idle_timeout_ms: rest % 4 * 100,
+                lifo: u32::from(rest >= 4),
+                ..GroupLimits::DEFAULT
             };
             let group = Arc::new(Group::new(ShardId(0), SHARDS, limits));
             let seats = Group::seats(&group);
@@ -232,7 +240,7 @@ impl World {
             }
             Op::DialGivenUp(which) => {
                 if let Some(Dial { ticket, .. }) = pick(&mut self.dials, which) {
-                    assert!(self.engine.abandon(&ticket, None));
+                    assert!(self.engine.abandon(&ticket, Failure::GivenUp, self.now));
                     self.spent.push(ticket);
                 }
             }
@@ -273,7 +281,7 @@ impl World {
     fn wait(&mut self, Spot { group, shard, steal_min }: Spot) {
         let side = &self.sides[group];
         let waiting = self.waiting(group);
-        match self.engine.wait(&side.seats[shard.get()], steal_min) {
+        match self.engine.wait(&side.seats[shard.get()], steal_min, self.now) {
             Ok(waiter) => {
                 assert!(!side.closed && waiting < side.limits.max_waiters);
                 self.callers.push(Caller { group, waiter, served: false });
@@ -281,13 +289,14 @@ impl World {
             Err(Refused::Closed) => assert!(side.closed),
             // Fewer than the limit wait if the line is clogged, but never nobody.
             Err(Refused::Full) => assert!(waiting > 0, "INV-5: refused, and nobody waits"),
+            Err(refused) => panic!("no policy says {refused:?}"),
         }
     }
 
     fn dial_fresh(&mut self, Spot { group, shard, .. }: Spot) {
         let side = &self.sides[group];
         let live = self.engine.counts(&side.group).live;
-        let refused = match self.engine.dial_fresh(&side.seats[shard.get()]) {
+        let refused = match self.engine.dial_fresh(&side.seats[shard.get()], self.now) {
             Ok(waiter) => {
                 assert!(!side.closed && live < side.limits.max_live, "INV-2");
                 self.callers.push(Caller { group, waiter, served: false });
@@ -299,6 +308,7 @@ impl World {
             NoDial::Closed => side.closed,
             NoDial::NoPermit => live == side.limits.max_live,
             NoDial::Exhausted => self.is_full(shard),
+            NoDial::Held | NoDial::Open(_) => false,
         });
     }
 
@@ -308,12 +318,12 @@ impl World {
         };
         let (group, shard) = (self.records[lease.tenant.conn.id].group, lease.shard());
         let full = self.is_full(shard);
-        match self.engine.redial(lease) {
+        match self.engine.redial(lease, self.now) {
             Ok(waiter) => self.callers.push(Caller { group, waiter, served: false }),
             Err(refused) => assert!(match refused {
                 NoDial::Closed => self.sides[group].closed,
                 NoDial::Exhausted => full,
-                NoDial::NoPermit => false,
+                NoDial::NoPermit | NoDial::Held | NoDial::Open(_) => false,
             }),
         }
     }
@@ -358,8 +368,11 @@ impl World {
         self.causes += 1;
         let group = self.side_of(ticket.seat());
         let waiting = self.waiting(group) > 0;
-        let alone = ticket.caller.clone();
-        assert!(self.engine.abandon(&ticket, Some(self.causes)));
+        let alone = match &ticket.goal {
+            Goal::Alone(caller) => Some(Arc::clone(caller)),
+            _ => None,
+        };
+        assert!(self.engine.abandon(&ticket, Failure::Peer(self.causes), self.now));
         self.spent.push(ticket);
         let told = Found::Failed(self.causes);
         let told = self.callers.iter().filter(|caller| caller.found() == Some(told)).count();
@@ -385,7 +398,10 @@ impl World {
             self.engine.fulfil(&ticket, conn, self.now).is_err(),
             "INV-1: a dial was fulfilled after it was over"
         );
-        assert!(!self.engine.abandon(&ticket, Some(0)), "INV-2: abandoned twice");
+        assert!(
+            !self.engine.abandon(&ticket, Failure::Peer(0), self.now),
+            "INV-2: abandoned twice"
+        );
     }
 
     fn vacate(&mut self, which: u8) {
@@ -394,14 +410,14 @@ impl World {
         };
         let group = self.side_of(&place.seat);
         drop(conn);
-        self.engine.vacate(place);
+        self.engine.vacate(place, self.now);
         self.sides[group].vacated += 1;
     }
 
     fn hang_up(&mut self, shard: ShardId, slot: u8) {
         let index = SlotIndex::new(u32::from(slot) % self.engine.slots_per_shard() as u32);
         let before = self.engine.slot(shard, index).state();
-        self.engine.hang_up(shard, index);
+        self.engine.hang_up(shard, index, CloseReason::PeerClosed, self.now);
         let after = self.engine.slot(shard, index).state();
         match before {
             State::Idle => assert_eq!(after, State::Closing, "INV-6: idle and dead"),
@@ -431,7 +447,10 @@ impl World {
             record.shard == shard && record.rests && overdue
         };
         let expected = self.records.iter().filter(due).count();
-        assert_eq!(self.engine.sweep(shard, self.now), expected, "swept too many or too few");
+        let mut quiet = Vec::new();
+        let swept = self.engine.sweep(shard, self.now, &mut quiet);
+        assert_eq!(swept, expected, "swept too many or too few");
+        assert!(quiet.is_empty(), "nobody is to be asked");
     }
 
     /// A connection that the account knows of, outside the engine.

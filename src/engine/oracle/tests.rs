@@ -42,8 +42,18 @@ fn seeded_sequences_keep_the_invariants() {
 
 #[test]
 fn a_ring_full_of_stale_hints_makes_room() {
-    // Four slots; one may live, one may rest: a ring of two places.
-    let mut world = World::new(&mut Bytes(&[3, 0, 1, 0, 3]));
+    make_room(3, 0);
+}
+
+#[test]
+fn a_stack_full_of_stale_hints_makes_room() {
+    make_room(7, 1);
+}
+
+fn make_room(rest: u8, lifo: u32) {
+    // Four slots; one may live, one may rest: room for two hints.
+    let mut world = World::new(&mut Bytes(&[3, 0, 1, 0, rest]));
+    assert_eq!(world.sides[0].limits.lifo, lifo);
     let spot = Spot { group: 0, shard: ShardId(0), steal_min: 1 };
     // No checkout and no wait in between, which would clear the stale hints away.
     let rest_one = |world: &mut World| {

@@ -1,0 +1,577 @@
+//! The pool itself, behind its handles: the engine, the registry of groups, and what all share.
+
+use core::{fmt, hash::BuildHasher, time::Duration};
+use std::{
+    collections::HashMap,
+    io,
+    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
+};
+
+use crossbeam_utils::CachePadded;
+use tokio::sync::{Notify, oneshot};
+
+use crate::{
+    BackendReport, Connector, DialError, Endpoint, EndpointSettings, GroupStats, Observer,
+    PoolEvent, Resolver, Settings, Socket, SocketOptions, SystemResolver,
+    backend::PortConflicts,
+    clock::{self, CoarseClock, Tick},
+    config,
+    endpoint::Hashing,
+    engine::{self, Engine, GroupWaiter, Lease, NEVER, Seat, ShardId, SlotIndex},
+    histogram::Histogram,
+    hooks::Hooks,
+    leaks::Leaks,
+    observer::notify,
+    resolve::{Lifetimes, SharedNames},
+    sync::{AtomicBool, Ordering},
+};
+
+/// The pool itself.
+pub(crate) struct Inner<C: Connector> {
+    pub(crate) engine: PoolEngine<C>,
+    pub(crate) connector: C,
+    pub(crate) settings: Settings,
+    pub(crate) parts: Parts<C>,
+    /// The stealing threshold of callers on shards.
+    pub(crate) steal_threshold: u32,
+    clocks: Box<[CachePadded<CoarseClock>]>,
+    /// Which shards sleep without a timer.
+    asleep: Box<[CachePadded<AtomicBool>]>,
+    port_conflicts: Box<[Arc<PortConflicts>]>,
+    /// Read and written when a group is looked up, never by a checkout.
+    groups: RwLock<HashMap<Endpoint, Arc<Seats<C>>, Hashing>>,
+    drivers: RwLock<Vec<(&'static str, String)>>,
+    /// Sockets on their way into the pool from outside.
+    adopted: Mutex<HashMap<(ShardId, SlotIndex), Adopted>>,
+    /// Made with the first policy that looks for leaks.
+    leaks: OnceLock<Leaks>,
+    closed: AtomicBool,
+    abandoned: AtomicBool,
+    /// A shard has no connection left.
+    pub(crate) emptied: Notify,
+}
+
+/// What a builder's user brings beside settings.
+pub(crate) struct Parts<C: Connector> {
+    pub(crate) host: config::Host,
+    pub(crate) resolver: Arc<dyn Resolver>,
+    pub(crate) hooks: Hooks<C>,
+    pub(crate) observer: Option<Arc<dyn Observer>>,
+    pub(crate) sockets: Option<SocketOptions>,
+    pub(crate) hashing: Hashing,
+}
+
+impl<C: Connector> Default for Parts<C> {
+    fn default() -> Self {
+        Self {
+            host: config::Host::default(),
+            resolver: Arc::new(SystemResolver),
+            hooks: Hooks::default(),
+            observer: None,
+            sockets: None,
+            hashing: Hashing::default(),
+        }
+    }
+}
+
+impl<C: Connector> fmt::Debug for Parts<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts")
+            .field("host", &self.host)
+            .field("resolver", &self.resolver)
+            .field("hooks", &self.hooks)
+            .field("observer", &self.observer.is_some())
+            .field("sockets", &self.sockets)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A connection that was made elsewhere, and who waits to hear what became of it.
+#[derive(Debug)]
+pub(crate) struct Adopted {
+    pub(crate) socket: Socket,
+    pub(crate) done: oneshot::Sender<Result<(), DialError>>,
+}
+
+/// What a group is the group of.
+pub(crate) struct Key<C: Connector> {
+    endpoint: Endpoint,
+    /// Which shard tends it.
+    home: ShardId,
+    policy: RwLock<Arc<Policy>>,
+    /// The addresses of a host name.
+    names: Option<SharedNames>,
+    /// How long dials took that succeeded.
+    pub(crate) connect_time: Histogram,
+    /// How long callers waited that were served.
+    wait_time: Histogram,
+    /// A guard finds its pool by the seat of its connection, so that a checkout touches no
+    /// reference count that shards share. The circle (pool, registry, group, pool) is broken
+    /// when the last handle is dropped.
+    inner: Arc<Inner<C>>,
+}
+
+/// How an endpoint's connections are made and kept: what the engine has no use for.
+#[derive(Debug)]
+pub(crate) struct Policy {
+    pub(crate) settings: EndpointSettings,
+    pub(crate) sockets: Arc<SocketOptions>,
+}
+
+pub(crate) type PoolEngine<C> = Engine<<C as Connector>::Connection, DialError, Key<C>>;
+pub(crate) type PoolGroup<C> = engine::Group<<C as Connector>::Connection, DialError, Key<C>>;
+pub(crate) type PoolLease<C> = Lease<<C as Connector>::Connection, DialError, Key<C>>;
+pub(crate) type PoolSeat<C> = Arc<Seat<<C as Connector>::Connection, DialError, Key<C>>>;
+pub(crate) type PoolWaiter<C> = Arc<GroupWaiter<<C as Connector>::Connection, DialError, Key<C>>>;
+
+/// An endpoint's seat on every shard.
+pub(crate) struct Seats<C: Connector>(Box<[PoolSeat<C>]>);
+
+impl<C: Connector> Inner<C> {
+    pub(crate) fn new(settings: Settings, parts: Parts<C>, connector: C, shards: usize) -> Self {
+        let start = clock::now();
+        // Below twice the shards, each shard is better served by a connection of its own: the
+        // rule that HAProxy gives for its pool-low-conn.
+        let steal_threshold = settings.steal_threshold.unwrap_or(2 * shards as u32);
+        let slots = settings.slots_per_shard;
+        Self {
+            engine: Engine::with_totals(shards, slots, &config::totals(&settings)),
+            connector,
+            steal_threshold,
+            clocks: (0..shards).map(|_| CachePadded::new(CoarseClock::new(start))).collect(),
+            asleep: (0..shards).map(|_| CachePadded::new(AtomicBool::new(false))).collect(),
+            port_conflicts: (0..shards).map(|_| Arc::default()).collect(),
+            groups: RwLock::new(HashMap::with_hasher(parts.hashing.clone())),
+            drivers: RwLock::new(vec![("none", String::new()); shards]),
+            adopted: Mutex::new(HashMap::new()),
+            leaks: OnceLock::new(),
+            closed: AtomicBool::new(false),
+            abandoned: AtomicBool::new(false),
+            emptied: Notify::new(),
+            settings,
+            parts,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn clock(&self, shard: ShardId) -> &CoarseClock {
+        &self.clocks[shard.get()]
+    }
+
+    /// The time, for those that wait: a shard that sleeps has a clock that stands still.
+    pub(crate) fn read_clock(&self) -> Tick {
+        self.clocks[0].read()
+    }
+
+    pub(crate) fn shard_count(&self) -> usize {
+        self.clocks.len()
+    }
+
+    pub(crate) fn port_conflicts(&self, shard: ShardId) -> &Arc<PortConflicts> {
+        &self.port_conflicts[shard.get()]
+    }
+
+    pub(crate) fn note_driver(&self, shard: ShardId, name: &'static str, reason: &str) {
+        let mut drivers = self.drivers.write().unwrap_or_else(PoisonError::into_inner);
+        drivers[shard.get()] = (name, reason.to_owned());
+    }
+
+    pub(crate) fn drivers(&self) -> Vec<(&'static str, String)> {
+        self.drivers.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A shard goes to sleep without a timer, or has woken.
+    pub(crate) fn note_asleep(&self, shard: ShardId, asleep: bool) {
+        // SeqCst: pairs with `rouse`. Either the shard sees what there is to tend after it has
+        // said that it sleeps, or who made it sees that the shard sleeps.
+        self.asleep[shard.get()].store(asleep, Ordering::SeqCst);
+    }
+
+    /// Wakes a shard that sleeps without a timer, so that it looks for what there is to tend.
+    pub(crate) fn rouse(&self, shard: ShardId) {
+        // SeqCst: see `note_asleep`.
+        if self.asleep[shard.get()].load(Ordering::SeqCst) {
+            self.engine.wake_driver(shard);
+        }
+    }
+
+    pub(crate) fn note_empty(&self) {
+        self.emptied.notify_waiters();
+    }
+
+    /// Whether no handle is left: workers end when their connections are closed.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        // Acquire: pairs with the Release in `abandon`.
+        self.abandoned.load(Ordering::Acquire)
+    }
+
+    /// No handle is left.
+    pub(crate) fn abandon(&self) {
+        self.close_groups();
+        self.groups.write().unwrap_or_else(PoisonError::into_inner).clear();
+        // Release: pairs with the Acquire in `is_abandoned`.
+        self.abandoned.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn slots_in_use(&self) -> usize {
+        (0..self.shard_count()).map(|shard| self.engine.slots_in_use(ShardId(shard as u16))).sum()
+    }
+
+    /// Whether no slot is taken and every permit has come back.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.slots_in_use() == 0 && self.groups().iter().all(|seats| seats.is_empty(self))
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        // Relaxed: a flag that guards nothing; the groups' own marks decide.
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn backend_report(&self) -> BackendReport {
+        let drivers = self.drivers();
+        let first = drivers.first();
+        let selected = first.map_or("none", |(name, _)| name);
+        let same = drivers.iter().all(|(name, _)| *name == selected);
+        BackendReport {
+            requested: self.settings.backend,
+            selected: if same { selected } else { "mixed" },
+            reason: first.map(|(_, reason)| reason.clone()).unwrap_or_default(),
+        }
+    }
+
+    /// Every group that is registered.
+    pub(crate) fn groups(&self) -> Vec<Arc<Seats<C>>> {
+        let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
+        groups.values().cloned().collect()
+    }
+
+    pub(crate) fn seats(self: &Arc<Self>, endpoint: Endpoint) -> Arc<Seats<C>> {
+        let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(seats) = groups.get(&endpoint) {
+            return Arc::clone(seats);
+        }
+        drop(groups);
+        let mut groups = self.groups.write().unwrap_or_else(PoisonError::into_inner);
+        if groups.len() >= GROUPS_KEPT {
+            groups.retain(|_, seats| Arc::strong_count(seats) > 1 || !seats.is_unused(self));
+        }
+        let mut made = false;
+        let seats = Arc::clone(groups.entry(endpoint.clone()).or_insert_with(|| {
+            made = true;
+            Arc::new(Seats::new(self, &endpoint))
+        }));
+        // Checked under the lock that `close_groups` takes after it has set the mark.
+        if self.closed.load(Ordering::Relaxed) {
+            seats.close(self);
+        }
+        drop(groups);
+        if made {
+            seats.begin(self);
+        }
+        seats
+    }
+
+    /// Takes a group off the registry, if it is this one.
+    pub(crate) fn forget(&self, gone: &Arc<Seats<C>>) {
+        let mut groups = self.groups.write().unwrap_or_else(PoisonError::into_inner);
+        if groups.get(gone.endpoint()).is_some_and(|seats| Arc::ptr_eq(seats, gone)) {
+            groups.remove(gone.endpoint());
+        }
+    }
+
+    pub(crate) fn group_stats(&self, seats: &Seats<C>) -> GroupStats {
+        let mut stats = GroupStats::new(seats.endpoint().clone());
+        let now = self.read_clock();
+        for group in seats.groups() {
+            let counts = self.engine.counts(group);
+            stats.breaker = stats.breaker.max(group.breaker_state(now));
+            stats.idle += counts.idle;
+            stats.in_use += counts.live.saturating_sub(counts.idle + counts.dialing);
+            stats.overflow += counts.overflow;
+            stats.dialing += counts.dialing;
+            stats.waiting += counts.waiting;
+            stats.opened += counts.opened;
+            stats.reused += counts.reused;
+            stats.stolen += counts.stolen;
+            stats.dial_failures += counts.dial_failures;
+            let key = group.key();
+            stats.connect_time.add(&key.connect_time.snapshot());
+            stats.wait_time.add(&key.wait_time.snapshot());
+            for ((_, sum), count) in stats.closed.iter_mut().zip(counts.closed) {
+                *sum += count;
+            }
+        }
+        stats
+    }
+
+    pub(crate) fn close_groups(&self) {
+        let groups = self.groups.write().unwrap_or_else(PoisonError::into_inner);
+        // Relaxed: read under the same lock.
+        self.closed.store(true, Ordering::Relaxed);
+        for seats in groups.values() {
+            seats.close(self);
+        }
+    }
+
+    /// Where leaks are looked for, if they are.
+    #[inline]
+    pub(crate) fn leaks(&self) -> Option<&Leaks> {
+        self.leaks.get()
+    }
+
+    /// Leaves a socket for the shard that adopts it.
+    pub(crate) fn leave(&self, shard: ShardId, slot: SlotIndex, adopted: Adopted) {
+        let mut sockets = self.adopted.lock().unwrap_or_else(PoisonError::into_inner);
+        sockets.insert((shard, slot), adopted);
+    }
+
+    /// The socket that was left for a slot.
+    pub(crate) fn fetch(&self, shard: ShardId, slot: SlotIndex) -> Option<Adopted> {
+        let mut sockets = self.adopted.lock().unwrap_or_else(PoisonError::into_inner);
+        sockets.remove(&(shard, slot))
+    }
+
+    pub(crate) fn tell(&self, event: PoolEvent<'_>) {
+        notify(&self.parts.observer, event);
+    }
+
+    /// Tells this pool from others in the same process.
+    #[inline]
+    pub(crate) fn engine_id(&self) -> usize {
+        core::ptr::from_ref(self).addr()
+    }
+}
+
+/// Groups that are kept although nobody uses them.
+const GROUPS_KEPT: usize = 1024;
+
+impl<C: Connector> Seats<C> {
+    fn new(inner: &Arc<Inner<C>>, endpoint: &Endpoint) -> Self {
+        let shards = inner.shard_count();
+        let settings = inner.settings.for_endpoint(endpoint);
+        let limits = config::limits(&settings);
+        inner.look_for_leaks(&settings);
+        let policy = Arc::new(Policy::new(inner, endpoint, settings));
+        // Any shard may tend a group; this spreads them.
+        let home = inner.parts.hashing.hash_one(endpoint) % shards as u64;
+        let key = || Key {
+            endpoint: endpoint.clone(),
+            home: ShardId(home as u16),
+            policy: RwLock::new(Arc::clone(&policy)),
+            names: endpoint
+                .as_host()
+                .map(|(name, port)| SharedNames::new(name, port, policy.lifetimes())),
+            connect_time: Histogram::new(),
+            wait_time: Histogram::new(),
+            inner: Arc::clone(inner),
+        };
+        let group = |first: u16, lanes| {
+            let group = PoolGroup::<C>::with_key(key(), ShardId(first), lanes, limits);
+            PoolGroup::<C>::seats(&Arc::new(group)).into_vec()
+        };
+        Self(if C::SHARD_LOCAL {
+            (0..shards as u16).flat_map(|shard| group(shard, 1)).collect()
+        } else {
+            group(0, shards).into_boxed_slice()
+        })
+    }
+
+    /// Dials what the policy wants to have from the start, once the group can be found.
+    fn begin(&self, inner: &Inner<C>) {
+        let policy = self.policy();
+        let capacity = &policy.settings.capacity;
+        let now = inner.read_clock();
+        let wanted = capacity.warm_up.max(capacity.min_idle) as usize;
+        for group in self.engine_groups() {
+            for seat in group.iter().cycle().take(wanted) {
+                if inner.engine.dial_spare(seat, now).is_err() {
+                    break;
+                }
+            }
+        }
+        self.rouse(inner);
+    }
+
+    /// Sees to it that who tends the group is awake.
+    pub(crate) fn rouse(&self, inner: &Inner<C>) {
+        if C::SHARD_LOCAL {
+            for seat in &self.0 {
+                inner.rouse(seat.shard());
+            }
+        } else {
+            inner.rouse(self.key().home);
+        }
+    }
+
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.key().endpoint
+    }
+
+    pub(crate) fn policy(&self) -> Arc<Policy> {
+        self.key().policy()
+    }
+
+    /// A caller was served after so long a wait.
+    pub(crate) fn note_wait(&self, took: Duration) {
+        self.key().wait_time.record(took.as_micros() as u64);
+    }
+
+    /// Changes the policy of the endpoint.
+    pub(crate) fn set_policy(&self, inner: &Arc<Inner<C>>, settings: EndpointSettings) {
+        let limits = config::limits(&settings);
+        inner.look_for_leaks(&settings);
+        let policy = Arc::new(Policy::new(inner, self.endpoint(), settings));
+        let now = inner.read_clock();
+        for seats in self.engine_groups() {
+            let key = seats[0].group().key();
+            // One caller at a time resizes: this lock is held meanwhile.
+            let mut current = key.policy.write().unwrap_or_else(PoisonError::into_inner);
+            *current = Arc::clone(&policy);
+            inner.engine.resize(seats, &limits, now);
+        }
+        self.rouse(inner);
+    }
+
+    /// The seat on a shard.
+    #[inline]
+    pub(crate) fn on(&self, shard: ShardId) -> &PoolSeat<C> {
+        &self.0[shard.get()]
+    }
+
+    /// The seats of the engine's groups: of one, or of one for each shard.
+    pub(crate) fn engine_groups(&self) -> impl Iterator<Item = &[PoolSeat<C>]> {
+        let lanes = if C::SHARD_LOCAL { 1 } else { self.0.len() };
+        self.0.chunks(lanes)
+    }
+
+    /// The engine's groups: one, or one for each shard.
+    pub(crate) fn groups(&self) -> impl Iterator<Item = &Arc<PoolGroup<C>>> {
+        self.engine_groups().map(|seats| seats[0].group())
+    }
+
+    /// What a shard is to tend of it.
+    pub(crate) fn to_tend(&self, shard: ShardId) -> Option<&[PoolSeat<C>]> {
+        if C::SHARD_LOCAL {
+            Some(&self.0[shard.get()..=shard.get()])
+        } else {
+            (shard == self.key().home).then_some(&self.0[..])
+        }
+    }
+
+    pub(crate) fn close(&self, inner: &Inner<C>) {
+        for group in self.groups() {
+            inner.engine.close(group);
+        }
+    }
+
+    /// Whether no connection and no dial is left.
+    pub(crate) fn is_empty(&self, inner: &Inner<C>) -> bool {
+        self.live(inner) == 0
+    }
+
+    /// Connections, dials and closes under way.
+    pub(crate) fn live(&self, inner: &Inner<C>) -> usize {
+        let count = |group: &Arc<PoolGroup<C>>| {
+            let counts = inner.engine.counts(group);
+            counts.live.max(counts.dialing) as usize
+        };
+        self.groups().map(count).sum()
+    }
+
+    /// Connections at rest.
+    pub(crate) fn idle(&self, inner: &Inner<C>) -> usize {
+        self.groups().map(|group| inner.engine.counts(group).idle as usize).sum()
+    }
+
+    fn is_unused(&self, inner: &Inner<C>) -> bool {
+        self.groups().all(|group| {
+            let counts = inner.engine.counts(group);
+            counts.live == 0 && counts.waiting == 0
+        })
+    }
+
+    fn key(&self) -> &Key<C> {
+        self.0[0].group().key()
+    }
+}
+
+impl<C: Connector> Inner<C> {
+    /// Makes the table of who holds what, once a policy asks for it.
+    fn look_for_leaks(&self, settings: &EndpointSettings) {
+        if settings.health.leak_after_ms.is_some_and(|after| after != NEVER) {
+            let (shards, slots) = (self.shard_count(), self.engine.slots_per_shard());
+            self.leaks.get_or_init(|| Leaks::new(shards, slots));
+        }
+    }
+}
+
+impl Policy {
+    fn new<C: Connector>(
+        inner: &Inner<C>,
+        endpoint: &Endpoint,
+        settings: EndpointSettings,
+    ) -> Self {
+        let base = inner.parts.sockets.clone().unwrap_or_default();
+        let sockets = Arc::new(base.with_settings(&settings.sockets).for_endpoint(endpoint));
+        Self { settings, sockets }
+    }
+
+    fn lifetimes(&self) -> Lifetimes {
+        let names = &self.settings.names;
+        Lifetimes {
+            min_ttl: millis(names.dns_min_ttl_ms),
+            max_ttl: millis(names.dns_max_ttl_ms),
+            default_ttl: millis(names.dns_default_ttl_ms),
+            ..Lifetimes::default()
+        }
+    }
+
+    /// How long the connect may take.
+    pub(crate) fn connect_timeout(&self) -> Duration {
+        millis(self.settings.timeouts.connect_timeout_ms)
+    }
+
+    /// How long a dial may take in all.
+    pub(crate) fn total_timeout(&self) -> Duration {
+        millis(self.settings.timeouts.total_connect_ms())
+    }
+}
+
+/// Milliseconds as a duration.
+pub(crate) const fn millis(millis: u32) -> Duration {
+    Duration::from_millis(millis as u64)
+}
+
+impl<C: Connector> Key<C> {
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    pub(crate) fn policy(&self) -> Arc<Policy> {
+        Arc::clone(&self.policy.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn home(&self) -> ShardId {
+        self.home
+    }
+
+    pub(crate) fn names(&self) -> Option<&SharedNames> {
+        self.names.as_ref()
+    }
+
+    #[inline]
+    pub(crate) fn inner(&self) -> &Inner<C> {
+        &self.inner
+    }
+}
+
+impl<C: Connector> fmt::Debug for Key<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.endpoint.fmt(f)
+    }
+}
+
+/// An error of the pool's own making, for who looks for an I/O error.
+pub(crate) fn gone() -> io::Error {
+    io::Error::other("the shard's thread has ended")
+}

@@ -1,0 +1,178 @@
+//! Several attempts of one slot, against a driver that only takes notes.
+
+use core::{
+    cell::RefCell,
+    task::{Context, Poll, Waker},
+};
+use std::{
+    collections::VecDeque,
+    io::{self, Read},
+    net::{TcpListener, TcpStream},
+    pin::pin,
+    rc::Rc,
+    sync::Arc,
+};
+
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::{
+    CheckoutError, DialErrorKind, Endpoint, Pool, Settings, TcpConnector, backend::Target,
+    inner::Parts,
+};
+
+/// What a worker asked of its driver.
+#[derive(Debug, Default)]
+struct Notes {
+    dialed: Vec<DialId>,
+    given_up: Vec<DialId>,
+    watched: usize,
+}
+
+struct Scribe(Rc<RefCell<Notes>>);
+
+impl Driver for Scribe {
+    fn dial(&mut self, id: DialId, _: &Target) {
+        self.0.borrow_mut().dialed.push(id);
+    }
+
+    fn give_up(&mut self, id: DialId) {
+        self.0.borrow_mut().given_up.push(id);
+    }
+
+    fn watch(&mut self, _: SlotIndex, _: &Socket) {
+        self.0.borrow_mut().watched += 1;
+    }
+
+    fn close(&mut self, _: SlotIndex, socket: Option<Socket>, _: Ending) {
+        drop(socket);
+    }
+
+    fn turn(&mut self, _: &mut Context<'_>, _: &mut VecDeque<Event>) -> io::Result<Poll<()>> {
+        Ok(Poll::Pending)
+    }
+
+    fn name(&self) -> &'static str {
+        "scribe"
+    }
+}
+
+struct Rig {
+    pool: Pool<TcpConnector>,
+    worker: Worker<TcpConnector>,
+    notes: Rc<RefCell<Notes>>,
+    listener: TcpListener,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let settings = Settings { slots_per_shard: 4, ..Settings::default() };
+        let inner = Arc::new(Inner::new(settings, Parts::default(), TcpConnector, 1));
+        let notes = Rc::<RefCell<Notes>>::default();
+        let (_, jobs) = mpsc::unbounded_channel();
+        let driver = Box::new(Scribe(Rc::clone(&notes)));
+        let worker = Worker::new(Arc::clone(&inner), ShardId(0), driver, jobs);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self { pool: Pool::assemble(inner, Vec::new()), worker, notes, listener }
+    }
+
+    fn take_on_duties(&mut self) {
+        while let Some(duty) = self.worker.inner.engine.next_duty(ShardId(0)) {
+            self.worker.take_on(duty);
+        }
+    }
+
+    /// Another attempt for the slot that the first dial is for.
+    fn race(&mut self, first: DialId) -> DialId {
+        let slot = self.worker.dials[&first].expect("under way");
+        let second = self.worker.next_dial_id();
+        let Some(Work::Dialing(dialing)) = self.worker.work.get_mut(&slot) else {
+            panic!("no dial of the slot");
+        };
+        let Stage::Connecting(attempts) = &mut dialing.stage else {
+            panic!("not connecting");
+        };
+        attempts.begun(second, None);
+        self.worker.dials.insert(second, Some(slot));
+        second
+    }
+
+    fn connection(&self) -> (Socket, TcpStream) {
+        let near = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
+        near.set_nonblocking(true).unwrap();
+        (near.into(), self.listener.accept().unwrap().0)
+    }
+}
+
+fn run(body: impl AsyncFnOnce(Rig)) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, async { body(Rig::new()).await });
+}
+
+fn endpoint() -> Endpoint {
+    "192.0.2.1:80".parse().unwrap()
+}
+
+#[test]
+fn the_first_success_wins_and_a_late_one_is_closed() {
+    run(async |mut rig| {
+        let group = rig.pool.group(endpoint());
+        let mut checkout = pin!(group.checkout());
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(checkout.as_mut().poll(&mut cx).is_pending());
+        rig.take_on_duties();
+        let first = rig.notes.borrow().dialed[0];
+        let second = rig.race(first);
+        assert_ne!(first, second);
+
+        let (winner, mut winners_peer) = rig.connection();
+        rig.worker.on_dialed(second, Ok(winner));
+        assert_eq!(rig.notes.borrow().given_up, [first]);
+        let (loser, mut losers_peer) = rig.connection();
+        rig.worker.on_dialed(first, Ok(loser));
+        assert_eq!(losers_peer.read(&mut [0; 1]).unwrap(), 0, "the late one is closed");
+        assert_eq!(rig.notes.borrow().watched, 1);
+        assert!(rig.worker.dials.is_empty());
+
+        let done = rig.worker.tasks.join_next_with_id().await.expect("the connector runs");
+        rig.worker.on_step(done);
+        let conn = checkout.await.expect("the winner is handed over");
+        winners_peer.set_nonblocking(true).unwrap();
+        let open = winners_peer.read(&mut [0; 1]).unwrap_err();
+        assert_eq!(open.kind(), io::ErrorKind::WouldBlock);
+        assert!(rig.worker.timers.is_empty() && rig.worker.work.is_empty());
+        drop(conn);
+    });
+}
+
+#[test]
+fn the_last_failure_is_reported_when_all_have_failed() {
+    run(async |mut rig| {
+        let group = rig.pool.group(endpoint());
+        let mut checkout = pin!(group.checkout());
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(checkout.as_mut().poll(&mut cx).is_pending());
+        rig.take_on_duties();
+        let first = rig.notes.borrow().dialed[0];
+        let second = rig.race(first);
+        rig.worker.on_dialed(second, Err(io::ErrorKind::ConnectionRefused.into()));
+        assert!(checkout.as_mut().poll(&mut cx).is_pending(), "one is under way");
+        assert!(rig.notes.borrow().given_up.is_empty());
+        rig.worker.on_dialed(first, Err(io::ErrorKind::HostUnreachable.into()));
+        let error = checkout.await.unwrap_err();
+        let CheckoutError::Dial(dial) = &error else { panic!("{error:?}") };
+        assert_eq!(dial.kind(), DialErrorKind::Unreachable);
+        assert!(rig.worker.dials.is_empty() && rig.worker.timers.is_empty());
+        assert_eq!(rig.worker.live, 0);
+    });
+}
+
+#[test]
+fn an_id_that_is_in_use_is_passed_over_when_they_come_round() {
+    run(async |mut rig| {
+        rig.worker.dials.insert(DialId(0), None);
+        rig.worker.dials.insert(DialId(1), None);
+        rig.worker.last_dial = DialId(u32::MAX);
+        assert_eq!(rig.worker.next_dial_id(), DialId(2));
+    });
+}
