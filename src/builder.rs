@@ -270,6 +270,10 @@ impl<C: Connector> Builder<C> {
             sockets.check()?;
         }
         SocketOptions::default().with_settings(&self.settings.endpoint.sockets).check()?;
+        for overrides in self.settings.endpoints.values() {
+            let policy = overrides.apply_to(&self.settings.endpoint);
+            SocketOptions::default().with_settings(&policy.sockets).check()?;
+        }
         if let Some(host) = C::HOST
             && host != self.parts.host
         {

@@ -66,7 +66,8 @@ impl<T, E, K> Engine<T, E, K> {
     ) -> usize {
         let mut ended = 0;
         for shard in group.shards_from(group.first) {
-            let mut kept = Kept { engine: self, leases: Vec::new() };
+            let lifo = group.limits.lifo() != 0;
+            let mut kept = Kept { engine: self, leases: Vec::new(), lifo };
             for _ in 0..group.credits.idle(group.lane_index(shard)) {
                 let Some(lease) = self.take(group, shard) else {
                     break;
@@ -157,16 +158,108 @@ impl<T, E, K> Engine<T, E, K> {
     }
 }
 
-/// Leases that go back when this is dropped, in the order in which they were taken.
+/// Leases that go back when this is dropped, so that they rest in the order that they had.
 struct Kept<'a, T, E, K> {
     engine: &'a Engine<T, E, K>,
     leases: Vec<Lease<T, E, K>>,
+    /// The first that was taken is the last to go back.
+    lifo: bool,
 }
 
 impl<T, E, K> Drop for Kept<'_, T, E, K> {
     fn drop(&mut self) {
+        if self.lifo {
+            self.leases.reverse();
+        }
         for lease in self.leases.drain(..) {
             self.engine.put_back(lease);
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use core::task::{Context, Poll, Waker};
+
+    use super::*;
+    use crate::engine::{Duty, Outcome, ShardId};
+
+    const NOW: Tick = Tick::ZERO;
+    const S0: ShardId = ShardId(0);
+
+    struct Rig {
+        engine: Engine<u32, &'static str>,
+        seats: Box<[Arc<Seat<u32, &'static str>>]>,
+        limits: GroupLimits,
+    }
+
+    impl Rig {
+        fn new(limits: GroupLimits) -> Self {
+            let group = Arc::new(Group::new(S0, 1, limits));
+            Self { engine: Engine::new(1, 64), seats: Group::seats(&group), limits }
+        }
+
+        fn group(&self) -> &Group<u32, &'static str> {
+            self.seats[0].group()
+        }
+
+        fn open(&self, name: u32) -> Lease<u32, &'static str> {
+            let waiter = self.engine.wait(&self.seats[0], u32::MAX, NOW).unwrap();
+            let Some(Duty::Dial(dial)) = self.engine.next_duty(S0) else { panic!("no dial") };
+            self.engine.fulfil(&dial, name, NOW).unwrap();
+            match waiter.poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(Outcome::Ready(lease)) => lease,
+                other => panic!("{other:?}"),
+            }
+        }
+
+        fn names(&self) -> Vec<u32> {
+            let next = || self.engine.checkout(self.group(), S0, u32::MAX);
+            let leases: Vec<_> = core::iter::from_fn(next).collect();
+            let names = leases.iter().map(|lease| lease.tenant.conn).collect();
+            leases.into_iter().for_each(|lease| self.engine.put_back(lease));
+            names
+        }
+    }
+
+    #[test]
+    fn a_raised_cap_lets_more_rest_than_the_lanes_were_made_for() {
+        for lifo in [0, 1] {
+            let mut rig = Rig::new(GroupLimits { max_idle: 1, lifo, ..GroupLimits::DEFAULT });
+            rig.limits.max_idle = 20;
+            rig.engine.resize(&rig.seats, &rig.limits, NOW);
+            let leases: Vec<_> = (0..20).map(|name| rig.open(name)).collect();
+            leases.into_iter().for_each(|lease| rig.engine.give_back(lease, NOW));
+            for _ in 0..3 {
+                let mut names = rig.names();
+                names.sort_unstable();
+                assert_eq!(names, (0..20).collect::<Vec<_>>());
+            }
+            assert_eq!(rig.engine.counts(rig.group()).idle, 20);
+        }
+    }
+
+    #[test]
+    fn what_is_retained_keeps_its_order() {
+        for (lifo, expected) in [(0, vec![0, 2, 4]), (1, vec![4, 2, 0])] {
+            let rig = Rig::new(GroupLimits { lifo, ..GroupLimits::DEFAULT });
+            let leases: Vec<_> = (0..6).map(|name| rig.open(name)).collect();
+            leases.into_iter().for_each(|lease| rig.engine.give_back(lease, NOW));
+            let ended = rig.engine.retain(rig.group(), |tenant| tenant.conn % 2 == 0);
+            assert_eq!((ended, rig.engine.counts(rig.group()).idle), (3, 3));
+            assert_eq!(rig.names(), expected);
+        }
+    }
+
+    #[test]
+    fn a_lowered_cap_closes_what_rests_above_it() {
+        let mut rig = Rig::new(GroupLimits::DEFAULT);
+        let leases: Vec<_> = (0..6).map(|name| rig.open(name)).collect();
+        leases.into_iter().for_each(|lease| rig.engine.give_back(lease, NOW));
+        rig.limits.max_idle = 2;
+        rig.engine.resize(&rig.seats, &rig.limits, NOW);
+        assert_eq!(rig.engine.counts(rig.group()).idle, 2);
+        let closes = core::iter::from_fn(|| rig.engine.next_duty(S0)).count();
+        assert_eq!(closes, 4);
     }
 }

@@ -10,6 +10,8 @@ use super::{
     hints::{Hints, Order},
     limits::Limits,
     permits::Permits,
+    ring::Inbox,
+    slab::Hint,
     stats::LaneCounters,
     waiters::Waiters,
 };
@@ -60,6 +62,10 @@ pub struct Group<T, E, K = ()> {
 #[derive(Debug)]
 pub(super) struct Lane {
     pub(super) hints: Hints,
+    /// Hints of live connections that found no place there: only after `max_idle` was raised.
+    pub(super) spill: Inbox<Hint>,
+    /// Whether there ever was one, odd; a lane without looks no further.
+    pub(super) spilled: Setting,
     pub(super) counters: LaneCounters,
 }
 
@@ -103,7 +109,12 @@ impl<T, E, K> Group<T, E, K> {
         // hint soon. Capped, because a lane seldom holds all that the group may rest.
         let hints = (2 * limits.max_idle as usize).clamp(MIN_HINTS, MAX_HINTS);
         let order = if limits.lifo == 0 { Order::Fifo } else { Order::Lifo };
-        let lane = || Lane { hints: Hints::new(order, hints), counters: LaneCounters::default() };
+        let lane = || Lane {
+            hints: Hints::new(order, hints),
+            spill: Inbox::new(),
+            spilled: Setting::new(0),
+            counters: LaneCounters::default(),
+        };
         Self {
             key,
             first,

@@ -5,6 +5,7 @@
 
 use super::{
     CloseReason, Engine, Group, Lease, Seat, ShardId, Tenant,
+    group::Lane,
     lease::Class,
     limits::NEVER,
     line::{ANYWHERE, Served},
@@ -101,7 +102,7 @@ impl<T, E, K> Engine<T, E, K> {
         let lane = group.lane(shard);
         // Ends: each turn takes a hint out, and only returns put one in.
         loop {
-            let hint = lane.hints.pop()?;
+            let hint = lane.next_hint()?;
             let Some(tenant) = self.slot(shard, hint.index()).checkout(hint.period()) else {
                 continue;
             };
@@ -177,15 +178,24 @@ impl<T, E, K> Engine<T, E, K> {
         group.lane(shard).hints.make_room(
             hint,
             |hint| self.slot(shard, hint.index()).is_resting(hint.period()),
-            |hint| self.expire(shard, hint),
+            |hint| self.spill(group, shard, hint),
         );
     }
 
-    /// Closes what a hint names, because its lane has no place for it.
-    fn expire(&self, shard: ShardId, hint: Hint) {
-        if let Some(tenant) = self.slot(shard, hint.index()).expire(hint.period()) {
-            self.unrest(&tenant);
-            self.doom(hint.index(), tenant, CloseReason::Surplus);
+    /// A lane has no place for a live hint: `max_idle` was raised above what the lane was made
+    /// for. Of those that stand here two are looked at for each that comes, so that stale ones do
+    /// not pile up.
+    fn spill(&self, group: &Group<T, E, K>, shard: ShardId, hint: Hint) {
+        let lane = group.lane(shard);
+        // Before the push, which the fence in `come_back` orders before the look at the demand.
+        lane.spilled.set(1);
+        lane.spill.push(hint);
+        for _ in 0..2 {
+            if let Some(oldest) = lane.spill.pop()
+                && self.slot(shard, oldest.index()).is_resting(oldest.period())
+            {
+                lane.spill.push(oldest);
+            }
         }
     }
 
@@ -253,6 +263,17 @@ impl<T, E, K> Engine<T, E, K> {
             CloseReason::Overflow
         };
         self.discard(lease, reason);
+    }
+}
+
+impl Lane {
+    /// The next hint: live ones first where they belong, then those that found no place there.
+    #[inline]
+    fn next_hint(&self) -> Option<Hint> {
+        match self.hints.pop() {
+            None if self.spilled.get() != 0 => self.spill.pop(),
+            hint => hint,
+        }
     }
 }
 
