@@ -43,13 +43,26 @@
 //! `examples/proxy`), any multi-threaded runtime (`examples/multi_thread.rs`), tokio-uring
 //! (`examples/tokio_uring.rs`).
 //!
+//! # The life of a connection
+//! Every endpoint has a policy, [`EndpointSettings`]: how many connections, for how long, how they
+//! are found dead, and what failed dials lead to. The pool's is the default, each endpoint may
+//! differ, and all of it can change under way ([`Group::reconfigure`]). Limits hold for an endpoint
+//! and for the whole pool; at the limit a checkout waits in strict order, fails, or gets a
+//! connection above it. Connections end by idle timeout, age or use; some are kept ready, and a
+//! burst shrinks by and by. A circuit breaker and a backoff after gRPC's guard each endpoint
+//! ([`Group::breaker`]). A group can be suspended, evicted, filtered, drained, and given
+//! connections that were made elsewhere. [`Observer`] and [`Pool::stats`] tell what happens,
+//! [`alerts`] what is wrong with it. [`sizing`] helps to choose.
+//!
 //! # What it does not do (yet)
-//! It does not break circuits, back off, limit lifetimes, refresh DNS, speak TLS or share HTTP/2
-//! connections. It pools TCP, not unix sockets. It does not retry: it tells what a retry needs to
-//! know ([`Pooled::is_reused`], [`Group::checkout_fresh`]).
+//! It does not speak TLS or share HTTP/2 connections. It does not retry: it tells what a retry needs
+//! to know ([`Pooled::is_reused`], [`Pooled::was_written`], [`Group::checkout_fresh`]) and keeps a
+//! budget ([`RetryBudget`]).
 //!
 //! # Features
-//! All off by default; each only adds. `http1`: [`Http1Connector`] pools hyper's HTTP/1 senders.
+//! All off by default; each only adds. `http1`: `Http1Connector` pools hyper's HTTP/1 senders.
+//! `serde`: [`Settings`] can be read from a file. `hickory`: `HickoryResolver` knows how long a
+//! name's addresses are valid.
 //! `tokio-uring`: shards may host tokio-uring (Linux). `sim`: a scripted network for tests.
 //!
 //! # Kernel

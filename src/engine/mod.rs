@@ -39,6 +39,8 @@ mod limits;
 mod line;
 #[cfg(all(any(test, fuzzing), not(loom)))]
 pub mod oracle;
+#[cfg(all(test, not(loom)))]
+mod order;
 mod permits;
 mod ramp;
 mod retention;
