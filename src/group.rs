@@ -120,7 +120,10 @@ impl<C: Connector> Group<C> {
             let waiter = waiter.map_err(|no| self.refused(no))?;
             let lease = self.outcome(at, waiter, deadline).await?;
             // It may have died on its way to us.
-            if let Some(lease) = inner.if_usable(lease, When::Checkout) {
+            let mut lease = Some(lease);
+            if inner.is_usable(&mut lease, When::Checkout)
+                && let Some(lease) = lease
+            {
                 return Ok(lease);
             }
         }
@@ -216,9 +219,9 @@ impl<C: Connector> Group<C> {
     fn take_idle(&self, at: ShardId) -> Option<PoolLease<C>> {
         let inner = self.inner();
         loop {
-            let lease = inner.engine.checkout(self.seats.on(at).group(), at, self.reach())?;
-            if let Some(lease) = inner.if_usable(lease, When::Checkout) {
-                return Some(lease);
+            let mut lease = inner.engine.checkout(self.seats.on(at).group(), at, self.reach());
+            if lease.is_none() || inner.is_usable(&mut lease, When::Checkout) {
+                return lease;
             }
         }
     }
@@ -228,9 +231,11 @@ impl<C: Connector> Group<C> {
         let began = clock::now();
         loop {
             let in_line = self.line_up(at)?;
-            let lease = in_line.outcome(self, at, deadline).await?;
+            let mut lease = Some(in_line.outcome(self, at, deadline).await?);
             // It may have died, or have been found unusable, on its way to us.
-            if let Some(lease) = self.inner().if_usable(lease, When::Checkout) {
+            if self.inner().is_usable(&mut lease, When::Checkout)
+                && let Some(lease) = lease
+            {
                 self.seats.note_wait(began.elapsed());
                 return Ok(lease);
             }

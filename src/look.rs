@@ -16,26 +16,29 @@ pub(crate) enum When {
 }
 
 impl<C: Connector> Inner<C> {
-    /// The lease, if its connection can serve; otherwise the connection is ended.
+    /// Whether the connection of a lease can serve; otherwise it is ended and the lease gone. Where
+    /// the lease is, it stays: it is moved about no more than it must.
     #[inline]
-    pub(crate) fn if_usable(&self, lease: PoolLease<C>, when: When) -> Option<PoolLease<C>> {
+    pub(crate) fn is_usable(&self, lease: &mut Option<PoolLease<C>>, when: When) -> bool {
         // Whatever becomes of the connection's own look, a panic too, the lease ends.
-        let mut look = Look { inner: self, lease: Some(lease), found: Condition::Unusable };
-        let lease = look.lease.as_mut()?;
+        let mut look = Look { inner: self, lease, found: Condition::Unusable, passed: false };
+        let Some(lease) = look.lease.as_mut() else {
+            return false;
+        };
         let how = match when {
             When::Checkout if self.is_doubtful(lease) => Inspect::Peek,
             _ => Inspect::Glance,
         };
         look.found = lease.tenant.conn.inspect(how);
-        let mut usable = look.found == Condition::Usable && !self.engine.is_dead(lease);
-        if usable && how == Inspect::Peek {
+        look.passed = look.found == Condition::Usable && !self.engine.is_dead(lease);
+        if look.passed && how == Inspect::Peek {
             lease.tenant.vouched = self.clock(lease.shard()).now();
         }
-        if usable && self.has_hook(when) {
-            look.found = Condition::Unusable;
-            usable = self.ask_hook(lease, when);
+        if look.passed && self.has_hook(when) {
+            (look.found, look.passed) = (Condition::Unusable, false);
+            look.passed = self.ask_hook(lease, when);
         }
-        if usable { look.lease.take() } else { None }
+        look.passed
     }
 
     /// Whether the kernel is to be asked about a connection that was at rest: by the peek policy,
@@ -94,17 +97,20 @@ impl<C: Connector> Inner<C> {
     }
 }
 
-/// A lease that is being looked at. Dropping it ends its connection.
+/// A lease that is being looked at. Dropping it ends a connection that has not passed.
 struct Look<'a, C: Connector> {
     inner: &'a Inner<C>,
-    lease: Option<PoolLease<C>>,
+    lease: &'a mut Option<PoolLease<C>>,
     found: Condition,
+    passed: bool,
 }
 
 impl<C: Connector> Drop for Look<'_, C> {
     #[inline]
     fn drop(&mut self) {
-        if let Some(lease) = self.lease.take() {
+        if !self.passed
+            && let Some(lease) = self.lease.take()
+        {
             self.inner.discard_unusable(lease, self.found);
         }
     }

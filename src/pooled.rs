@@ -31,6 +31,8 @@ pub struct Pooled<C: Connector> {
     /// `None` only while the guard is being consumed.
     lease: Option<PoolLease<C>>,
     idle_ms: u32,
+    /// What the connection had counted as written before.
+    written: u64,
     /// The most that was done with the connection: one of the constants below.
     touched: AtomicU8,
 }
@@ -46,8 +48,7 @@ const REACHED_INTO: u8 = 3;
 
 impl<C: Connector> Pooled<C> {
     #[inline]
-    pub(crate) fn new(mut lease: PoolLease<C>, caller: &'static Location<'static>) -> Self {
-        lease.tenant.written = lease.tenant.conn.bytes_written().unwrap_or(0);
+    pub(crate) fn new(lease: PoolLease<C>, caller: &'static Location<'static>) -> Self {
         let inner = inner(&lease);
         let now = inner.clock(lease.shard()).now();
         let idle_ms = if lease.is_reused() { now.since(lease.tenant.rested) } else { 0 };
@@ -56,16 +57,15 @@ impl<C: Connector> Pooled<C> {
         {
             leaks.taken(lease.shard(), lease.index(), caller, now);
         }
-        Self { lease: Some(lease), idle_ms, touched: AtomicU8::new(UNTOUCHED) }
+        let written = lease.tenant.conn.bytes_written().unwrap_or(0);
+        Self { lease: Some(lease), idle_ms, written, touched: AtomicU8::new(UNTOUCHED) }
     }
 
     /// The exchange is complete: the connection may serve the next caller. It is closed instead
     /// when its peer has gone, it says itself that it cannot be used, or enough are at rest.
     #[inline]
     pub fn release(mut self) {
-        if let Some(lease) = self.take() {
-            give_back(lease);
-        }
+        self.give_back();
     }
 
     /// The connection is in no state to be used again: it is closed.
@@ -104,10 +104,7 @@ impl<C: Connector> Pooled<C> {
         match self.touched.load(Ordering::Relaxed) {
             WRITTEN => Some(true),
             UNTOUCHED | READ => Some(false),
-            _ => {
-                let tenant = &self.lease().tenant;
-                Some(tenant.conn.bytes_written()? != tenant.written)
-            }
+            _ => Some(self.lease().tenant.conn.bytes_written()? != self.written),
         }
     }
 
@@ -134,16 +131,22 @@ impl<C: Connector> Pooled<C> {
     }
 
     /// Takes the lease out, and the guard off the books of who holds what.
-    #[inline]
     fn take(&mut self) -> Option<PoolLease<C>> {
-        let lease = self.lease.take()?;
-        if let Some(leaks) = inner(&lease).leaks() {
-            let (shard, now) = (lease.shard(), inner(&lease).clock(lease.shard()).now());
+        self.untrack();
+        self.lease.take()
+    }
+
+    /// Takes the guard off the books of who holds what.
+    #[inline]
+    fn untrack(&self) {
+        if let Some(lease) = &self.lease
+            && let Some(leaks) = inner(lease).leaks()
+        {
+            let (shard, now) = (lease.shard(), inner(lease).clock(lease.shard()).now());
             if let Some(leak) = leaks.returned(shard, lease.index(), now) {
-                leak_returned(&lease, leak);
+                leak_returned(lease, leak);
             }
         }
-        Some(lease)
     }
 
     #[inline]
@@ -160,6 +163,22 @@ impl<C: Connector> Pooled<C> {
         self.lease.as_ref().expect(CONSUMED)
     }
 
+    #[inline]
+    fn give_back(&mut self) {
+        let Some(lease) = &self.lease else {
+            return;
+        };
+        // The seat keeps the pool; its count is the shard's own cache line.
+        let seat = Arc::clone(lease.seat());
+        let inner = seat.group().key().inner();
+        self.untrack();
+        if inner.is_usable(&mut self.lease, When::Return)
+            && let Some(lease) = self.lease.take()
+        {
+            inner.engine.give_back_to(&seat, lease, inner.clock(seat.shard()).now());
+        }
+    }
+
     fn end(&mut self, reason: CloseReason) {
         if let Some(lease) = self.take() {
             let seat = Arc::clone(lease.seat());
@@ -174,16 +193,6 @@ const CONSUMED: &str = "a guard holds its lease until it is consumed";
 #[inline]
 fn inner<C: Connector>(lease: &PoolLease<C>) -> &Inner<C> {
     lease.seat().group().key().inner()
-}
-
-#[inline]
-fn give_back<C: Connector>(lease: PoolLease<C>) {
-    // The seat keeps the pool; its count is the shard's own cache line.
-    let seat = Arc::clone(lease.seat());
-    let inner = seat.group().key().inner();
-    if let Some(lease) = inner.if_usable(lease, When::Return) {
-        inner.engine.give_back_to(&seat, lease, inner.clock(seat.shard()).now());
-    }
 }
 
 /// A connection that was taken for lost has come back.
@@ -204,8 +213,8 @@ impl<C: Connector> Drop for Pooled<C> {
         };
         if touched && !lease.tenant.conn.is_clean_on_drop() {
             self.end(CloseReason::Dirty);
-        } else if let Some(lease) = self.take() {
-            give_back(lease);
+        } else {
+            self.give_back();
         }
     }
 }

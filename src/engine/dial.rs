@@ -45,7 +45,6 @@ impl<T, E, K> Engine<T, E, K> {
             asked: now,
             ends: group.end_of_life(moment),
             uses: 0,
-            written: 0,
             epoch: group.epoch(),
             unanswered: 0,
             class: dial.class,

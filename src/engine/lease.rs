@@ -28,8 +28,6 @@ pub struct Tenant<T, E, K = ()> {
     pub(super) ends: Tick,
     /// How often it served a caller.
     pub uses: u32,
-    /// What the connection had counted as written when it was handed out, for its owner.
-    pub written: u64,
     /// Which eviction of its group it has outlived.
     pub(super) epoch: u32,
     /// Pings in a row that were not answered.
