@@ -46,8 +46,10 @@ impl<C: Connector> Worker<C> {
                 continue;
             };
             inner.engine.tend(seats, now);
+            // Nobody asks for a name that nobody is connected to; the next dial does.
+            let connected = inner.engine.counts(seats[0].group()).live > 0;
             let names = seats[0].group().key().names();
-            if names.is_some_and(|names| names.is_due(clock::now())) {
+            if connected && names.is_some_and(|names| names.is_due(clock::now())) {
                 self.refresh(&seats[0]);
             }
         }
