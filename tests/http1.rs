@@ -89,8 +89,10 @@ async fn a_sender_is_reused_once_its_response_was_read(backend: Backend) {
     let group = pool.group(address);
     for round in 0..20 {
         let mut sender = group.checkout().await.unwrap();
-        assert_eq!(sender.is_reused(), round > 0);
+        assert_eq!((sender.is_reused(), sender.uses()), (round > 0, round));
+        assert_eq!(sender.was_written(), Some(false), "what others wrote does not count");
         let response = sender.send_request(request()).await.unwrap();
+        assert_eq!(sender.was_written(), Some(true));
         assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "hello");
         sender.release_when_ready().await;
     }

@@ -39,7 +39,14 @@ pub struct Http1<B> {
     sender: SendRequest<B>,
     /// hyper's task for the connection, which owns the socket.
     task: AbortHandle,
-    received: Arc<AtomicU64>,
+    carried: Arc<Carried>,
+}
+
+/// Bytes that a connection has carried, in each direction.
+#[derive(Debug, Default)]
+struct Carried {
+    received: AtomicU64,
+    sent: AtomicU64,
 }
 
 impl<B> Http1Connector<B> {
@@ -63,8 +70,8 @@ where
     type Connection = Http1<B>;
 
     async fn connect(&self, socket: Socket, endpoint: &Endpoint) -> Result<Http1<B>, BoxError> {
-        let received = Arc::new(AtomicU64::new(0));
-        let stream = Counted { stream: socket.into_stream()?, received: Arc::clone(&received) };
+        let carried = Arc::<Carried>::default();
+        let stream = Counted { stream: socket.into_stream()?, carried: Arc::clone(&carried) };
         let (sender, connection) = self.builder.handshake(TokioIo::new(stream)).await?;
         let endpoint = endpoint.clone();
         let task = tokio::task::spawn_local(async move {
@@ -73,7 +80,7 @@ where
                 tracing::debug!(%endpoint, %error, "an HTTP/1 connection ended");
             }
         });
-        let mut http1 = Http1 { sender, task: task.abort_handle(), received };
+        let mut http1 = Http1 { sender, task: task.abort_handle(), carried };
         // hyper calls a connection ready once its task has run. A caller on another thread may be
         // faster than that, and would take the connection for one that cannot be used.
         http1.sender.ready().await?;
@@ -98,6 +105,11 @@ where
             Condition::Unusable
         }
     }
+
+    fn bytes_written(&self) -> Option<u64> {
+        // Relaxed: see `Http1::bytes_received`.
+        Some(self.carried.sent.load(Ordering::Relaxed))
+    }
 }
 
 impl<B> Http1<B> {
@@ -108,7 +120,7 @@ impl<B> Http1<B> {
     /// answer, and an idempotent request may be sent again.
     pub fn bytes_received(&self) -> u64 {
         // Relaxed: the error that makes a caller ask comes through a channel, which orders it.
-        self.received.load(Ordering::Relaxed)
+        self.carried.received.load(Ordering::Relaxed)
     }
 }
 
@@ -174,10 +186,19 @@ impl<B> fmt::Debug for Http1<B> {
     }
 }
 
-/// A stream that counts what is read from it.
+/// A stream that counts what is read from it and written to it.
 struct Counted {
     stream: Stream,
-    received: Arc<AtomicU64>,
+    carried: Arc<Carried>,
+}
+
+impl Counted {
+    fn note_sent(&self, written: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(count)) = written {
+            // Relaxed: see `bytes_received`.
+            self.carried.sent.fetch_add(*count as u64, Ordering::Relaxed);
+        }
+    }
 }
 
 impl AsyncRead for Counted {
@@ -190,7 +211,7 @@ impl AsyncRead for Counted {
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
         let count = buf.filled().len() - before;
         // Relaxed: see `bytes_received`.
-        self.received.fetch_add(count as u64, Ordering::Relaxed);
+        self.carried.received.fetch_add(count as u64, Ordering::Relaxed);
         read
     }
 }
@@ -201,7 +222,9 @@ impl AsyncWrite for Counted {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.note_sent(&written);
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -217,7 +240,9 @@ impl AsyncWrite for Counted {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.note_sent(&written);
+        written
     }
 
     fn is_write_vectored(&self) -> bool {
