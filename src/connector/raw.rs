@@ -80,6 +80,7 @@ impl Raw {
 impl Connection for Raw {
     /// At a glance nothing can be said on Linux without a system call: the death of a socket at
     /// rest is the driver's to see, by the watch. Elsewhere there is no watch, so it looks.
+    #[inline]
     fn inspect(&mut self, how: Inspect) -> Condition {
         match how {
             Inspect::Glance if cfg!(target_os = "linux") => Condition::Usable,
