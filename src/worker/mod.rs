@@ -176,11 +176,12 @@ impl<C: Connector> Worker<C> {
             while let Some(duty) = self.inner.engine.next_duty(self.shard) {
                 self.take_on(duty);
             }
-            while let Poll::Ready(Some(done)) = self.tasks.poll_join_next_with_id(cx) {
-                self.on_step(done);
-            }
             while let Some(event) = self.events.pop_front() {
                 self.on_event(event);
+            }
+            // After all that spawn tasks: a set that is empty when it is polled takes no waker.
+            while let Poll::Ready(Some(done)) = self.tasks.poll_join_next_with_id(cx) {
+                self.on_step(done);
             }
             self.fire_timers();
             // Last, so that what the steps above asked for is submitted before other tasks run:

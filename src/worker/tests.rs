@@ -11,14 +11,17 @@ use std::{
     pin::pin,
     rc::Rc,
     sync::Arc,
+    task::Wake,
 };
 
 use tokio::sync::mpsc;
 
 use super::*;
 use crate::{
-    CheckoutError, DialErrorKind, Endpoint, Pool, Settings, TcpConnector, backend::Target,
+    CheckoutError, DialErrorKind, Endpoint, Pool, Settings, TcpConnector,
+    backend::Target,
     inner::Parts,
+    sync::{AtomicBool, Ordering},
 };
 
 /// What a worker asked of its driver.
@@ -142,6 +145,45 @@ fn the_first_success_wins_and_a_late_one_is_closed() {
         assert_eq!(open.kind(), io::ErrorKind::WouldBlock);
         assert!(rig.worker.timers.is_empty() && rig.worker.work.is_empty());
         drop(conn);
+    });
+}
+
+/// Whether somebody woke the worker.
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        // Relaxed: one thread.
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The set of tasks is empty when the turn begins that spawns the shard's first one, and an empty
+/// set takes no waker.
+#[test]
+fn the_first_connector_of_a_shard_wakes_the_worker_when_it_is_done() {
+    run(async |mut rig| {
+        let group = rig.pool.group(endpoint());
+        let mut checkout = pin!(group.checkout());
+        let mut nobody = Context::from_waker(Waker::noop());
+        assert!(checkout.as_mut().poll(&mut nobody).is_pending());
+        let woken = Arc::<Woken>::default();
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut cx = Context::from_waker(&waker);
+        assert!(rig.worker.poll(&mut cx).is_pending());
+        let dial = rig.notes.borrow().dialed[0];
+        let (socket, _peer) = rig.connection();
+        rig.worker.events.push_back(Event::Dialed(dial, Ok(socket)));
+        woken.0.store(false, Ordering::Relaxed);
+        assert!(rig.worker.poll(&mut cx).is_pending());
+        // The connector has its turn.
+        for _ in 0..4 {
+            tokio::task::yield_now().await;
+        }
+        assert!(woken.0.load(Ordering::Relaxed), "the connection waits for the next tick");
+        assert!(rig.worker.poll(&mut cx).is_pending());
+        assert!(checkout.as_mut().poll(&mut nobody).is_ready());
     });
 }
 
