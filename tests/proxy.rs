@@ -21,11 +21,19 @@ macro_rules! on_each_backend {
 }
 
 // After the macro, which they use.
+#[path = "proxy/breaker.rs"]
+mod breaker;
 #[path = "proxy/exchange.rs"]
 mod exchange;
 #[path = "proxy/failures.rs"]
 mod failures;
+#[path = "proxy/limits.rs"]
+mod limits;
+#[path = "proxy/load.rs"]
+mod load;
 #[path = "proxy/process.rs"]
 mod process;
+#[path = "proxy/settings.rs"]
+mod settings;
 #[path = "support/proxy.rs"]
 mod support;

@@ -1,10 +1,10 @@
-//! The admin address: `/metrics` for Prometheus, `/pool` for people and scripts.
+//! The admin address: `/metrics` for Prometheus, `/pool` for people and scripts, and orders.
 
 use core::convert::Infallible;
 use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use corepool::{GroupStats, Http1Connector, Pool, PoolStats};
+use corepool::{Http1Connector, Pool, Settings};
 use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
@@ -14,15 +14,25 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serde_json::{Map, Value, json};
 use tokio::{net::TcpListener, time::sleep};
 
-use crate::{counters::Counters, metrics, upload::Upload};
+use crate::{
+    counters::Counters,
+    events::Events,
+    metrics,
+    orders::{Order, Refusal},
+    origins::Group,
+    snapshot::Snapshot,
+    upload::Upload,
+};
 
 /// What the pages are made of.
 #[derive(Clone, Debug)]
 pub(crate) struct Admin {
     pub(crate) pool: Pool<Http1Connector<Upload>>,
+    pub(crate) groups: Vec<Group>,
+    pub(crate) limits: Settings,
+    pub(crate) events: Arc<Events>,
     pub(crate) shards: Vec<Arc<Counters>>,
 }
 
@@ -61,23 +71,36 @@ impl Admin {
     }
 
     fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-        let known = ["/metrics", "/pool"].contains(&request.uri().path());
-        if !known {
-            return page(StatusCode::NOT_FOUND, TEXT, "there are /metrics and /pool\n".into());
+        let path = request.uri().path();
+        if let Some(order) = Order::at(path) {
+            let query = request.uri().query().unwrap_or_default();
+            let outcome = order.follow(request.method(), request.headers(), query, &self.groups);
+            return match outcome {
+                Ok(outcome) => page(StatusCode::OK, JSON, format!("{outcome}\n")),
+                Err(Refusal { status, cause }) => refuse(status, &cause, "POST"),
+            };
+        }
+        if !["/metrics", "/pool"].contains(&path) {
+            return refuse(StatusCode::NOT_FOUND, PATHS, "");
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            let mut response =
-                page(StatusCode::METHOD_NOT_ALLOWED, TEXT, "GET or HEAD only\n".into());
-            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-            return response;
+            return refuse(StatusCode::METHOD_NOT_ALLOWED, "GET or HEAD only", "GET, HEAD");
         }
-        let stats = self.pool.stats();
-        if request.uri().path() == "/metrics" {
-            page(StatusCode::OK, PROMETHEUS, metrics::page(&stats, &self.shards))
+        let snapshot = Snapshot::read(self);
+        if path == "/metrics" {
+            page(StatusCode::OK, PROMETHEUS, metrics::page(&snapshot))
         } else {
-            page(StatusCode::OK, JSON, format!("{}\n", pool(&stats)))
+            page(StatusCode::OK, JSON, format!("{}\n", snapshot.to_json()))
         }
     }
+}
+
+fn refuse(status: StatusCode, cause: &str, allow: &'static str) -> Response<Full<Bytes>> {
+    let mut response = page(status, TEXT, format!("{cause}\n"));
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+    }
+    response
 }
 
 fn page(status: StatusCode, kind: &'static str, text: String) -> Response<Full<Bytes>> {
@@ -87,42 +110,8 @@ fn page(status: StatusCode, kind: &'static str, text: String) -> Response<Full<B
     response
 }
 
-fn pool(stats: &PoolStats) -> Value {
-    let shards = stats.shards.iter().map(|shard| {
-        json!({
-            "id": shard.id,
-            "core": shard.core,
-            "backend": shard.backend,
-            "slots": shard.slots,
-            "slots_in_use": shard.slots_in_use,
-        })
-    });
-    json!({
-        "backend": stats.backend.selected,
-        "backend_requested": stats.backend.requested.as_str(),
-        "backend_reason": stats.backend.reason,
-        "shards": shards.collect::<Vec<_>>(),
-        "endpoints": stats.endpoints.iter().map(endpoint).collect::<Vec<_>>(),
-    })
-}
-
-fn endpoint(group: &GroupStats) -> Value {
-    let closed =
-        group.closed.iter().map(|(reason, count)| (reason.as_str().to_owned(), json!(count)));
-    json!({
-        "address": group.endpoint.to_string(),
-        "idle": group.idle,
-        "in_use": group.in_use,
-        "dialing": group.dialing,
-        "waiting": group.waiting,
-        "opened_total": group.opened,
-        "reused_total": group.reused,
-        "stolen_total": group.stolen,
-        "dial_failures_total": group.dial_failures,
-        "closed_total": closed.collect::<Map<_, _>>(),
-        "breaker": "closed",
-    })
-}
+const PATHS: &str =
+    "there are /metrics and /pool, and by POST /breaker, /evict, /suspend and /resume";
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";

@@ -1,58 +1,42 @@
 //! The command line, parsed into checked values: what comes out of here can be used as it is.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Parser;
-use corepool::{Backend, Endpoint};
+use corepool::Endpoint;
+
+use crate::{
+    parse::{choice, seconds},
+    tuning::Tuning,
+};
 
 /// An HTTP/1.1 reverse proxy on the corepool connection pool: one thread per core, each with its
 /// own listener and its own part of the pool.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "proxy", allow_negative_numbers = true)]
+#[command(name = "proxy", allow_negative_numbers = true, next_help_heading = "Proxy")]
 pub(crate) struct Args {
     /// Where clients connect to. Every shard has its own SO_REUSEPORT listener there.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub(crate) listen: SocketAddr,
 
-    /// An origin; give it more than once to go round them. Without one an embedded origin starts.
-    #[arg(long = "upstream", value_name = "HOST:PORT")]
+    /// An origin: HOST:PORT, 1.2.3.4:PORT, [::1]:PORT or unix:/PATH. Give it more than once to go
+    /// round them. Without one an embedded origin starts.
+    #[arg(long = "upstream", value_name = "ORIGIN")]
     pub(crate) upstreams: Vec<Endpoint>,
 
-    /// Where /metrics and /pool are served.
+    /// Where /pool and /metrics are served, and orders taken: keep it from strangers.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9901")]
     pub(crate) admin: SocketAddr,
 
-    /// What the pool dials, watches and closes with: auto, io-uring or epoll.
-    #[arg(long, default_value_t = Backend::Auto)]
-    pub(crate) backend: Backend,
+    /// Settings of the pool, in TOML (corepool::Settings). Flags win over what it says for all
+    /// origins; what it says for a single one stays.
+    #[arg(long, value_name = "FILE", conflicts_with = "preset")]
+    pub(crate) config: Option<PathBuf>,
 
-    /// Shards, each a thread; as many as there are cores unless given.
-    #[arg(long, value_name = "N", value_parser = whole::<usize>(1, 256))]
-    pub(crate) shards: Option<usize>,
-
-    /// Connections to one origin, at most.
-    #[arg(long, value_name = "N", value_parser = whole::<u32>(1, 1_000_000))]
-    pub(crate) max_live: Option<u32>,
-
-    /// Of these, at rest, at most.
-    #[arg(long, value_name = "N", value_parser = whole::<u32>(1, 1_000_000))]
-    pub(crate) max_idle: Option<u32>,
-
-    /// Requests that may wait for a connection to one origin; the next one gets a 503.
-    #[arg(long, value_name = "N", value_parser = whole::<u32>(1, 1_000_000))]
-    pub(crate) max_waiters: Option<u32>,
-
-    /// A connection at rest for longer is closed.
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
-    pub(crate) idle_timeout: Option<Duration>,
-
-    /// A dial that takes longer fails; the request gets a 504.
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
-    pub(crate) connect_timeout: Option<Duration>,
-
-    /// A request that waits longer for a connection to come free gets a 504.
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
-    pub(crate) acquire_timeout: Option<Duration>,
+    /// Settings to start from: lan, for origins in the same network, or wan, for origins across the
+    /// internet.
+    #[arg(long, value_name = "NET", hide_possible_values = true, value_parser = choice(PRESETS))]
+    pub(crate) preset: Option<Preset>,
 
     /// An origin that has not begun to answer so long after the request gets the client a 504.
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
@@ -66,51 +50,44 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) no_reuse: bool,
 
+    #[command(flatten)]
+    pub(crate) tuning: Tuning,
+
+    #[command(flatten)]
+    pub(crate) demo: Demo,
+}
+
+/// Measuring instead of serving.
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Demo")]
+pub(crate) struct Demo {
     /// Measure: an embedded origin, bounded load over loopback, once pooled, once not.
-    #[arg(long, conflicts_with_all = ["upstreams", "no_reuse"])]
-    pub(crate) demo: bool,
+    #[arg(long = "demo", conflicts_with_all = ["upstreams", "no_reuse"])]
+    pub(crate) on: bool,
 
     /// How long each half of the demo runs.
-    #[arg(long, value_name = "SECONDS", default_value = "3", requires = "demo")]
+    #[arg(long, value_name = "SECONDS", default_value = "3", requires = "on")]
     #[arg(value_parser = seconds)]
     pub(crate) seconds: Duration,
 
     /// End the demo with its figures as one line of JSON.
-    #[arg(long, requires = "demo")]
+    #[arg(long, requires = "on")]
     pub(crate) json: bool,
 }
 
-/// A whole number within bounds; the error says which.
-fn whole<T>(least: u32, most: u32) -> impl Fn(&str) -> Result<T, String> + Clone
-where
-    T: TryFrom<u32>,
-{
-    move |text| {
-        let number = text.parse::<u32>().ok().filter(|n| (least..=most).contains(n));
-        number
-            .and_then(|number| T::try_from(number).ok())
-            .ok_or_else(|| format!("expected a whole number from {least} to {most}"))
-    }
+/// What settings to start from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Preset {
+    Lan,
+    Wan,
 }
 
-/// Seconds, fractions allowed.
-fn seconds(text: &str) -> Result<Duration, String> {
-    text.parse::<f64>()
-        .ok()
-        // Also refuses NaN, which is in no range.
-        .filter(|seconds| (SECONDS_LEAST..=SECONDS_MOST).contains(seconds))
-        .map(Duration::from_secs_f64)
-        .ok_or_else(|| format!("expected seconds from {SECONDS_LEAST} to {SECONDS_MOST}"))
-}
-
-/// The pool's clock ticks in milliseconds.
-const SECONDS_LEAST: f64 = 0.001;
-
-/// A day.
-const SECONDS_MOST: f64 = 86_400.0;
+const PRESETS: &[(&str, Preset)] = &[("lan", Preset::Lan), ("wan", Preset::Wan)];
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+
     use super::*;
 
     fn parse(line: &str) -> Result<Args, String> {
@@ -118,36 +95,68 @@ mod tests {
     }
 
     #[test]
+    fn the_command_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
     fn defaults_are_those_of_the_documentation() {
         let args = parse("proxy").unwrap();
         assert_eq!(args.listen.to_string(), "127.0.0.1:8080");
         assert_eq!(args.admin.to_string(), "127.0.0.1:9901");
-        assert_eq!(args.backend, Backend::Auto);
-        assert!(args.upstreams.is_empty() && !args.no_reuse && !args.demo);
+        assert!(args.upstreams.is_empty() && !args.no_reuse && !args.demo.on);
     }
 
     #[test]
     fn absurd_values_are_named_in_the_error() {
-        for (line, flag) in [
-            ("proxy --shards 0", "--shards"),
-            ("proxy --max-live 0", "--max-live"),
-            ("proxy --max-idle -1", "--max-idle"),
-            ("proxy --idle-timeout 0", "--idle-timeout"),
-            ("proxy --connect-timeout NaN", "--connect-timeout"),
-            ("proxy --connect-timeout 1e99", "--connect-timeout"),
-            ("proxy --upstream http://a:1", "--upstream"),
-            ("proxy --backend uring", "--backend"),
-            ("proxy --json", "--demo"),
+        for (line, flag, allowed) in [
+            ("proxy --shards 0", "--shards", "from 1 to 256"),
+            ("proxy --max-live 0", "--max-live", "from 1 to 1000000"),
+            ("proxy --max-idle -1", "--max-idle", "from 0 to 1000000"),
+            ("proxy --idle-timeout 0", "--idle-timeout", "from 0.001 to 86400"),
+            ("proxy --connect-timeout NaN", "--connect-timeout", "from 0.001 to 86400"),
+            ("proxy --connect-timeout 1e99", "--connect-timeout", "from 0.001 to 86400"),
+            ("proxy --max-lifetime never", "--max-lifetime", "from 0.001 to 86400, or off"),
+            ("proxy --max-dialing 0", "--max-dialing", "from 1 to 1000000, or off"),
+            ("proxy --breaker-failures 33", "--breaker-failures", "from 0 to 32"),
+            ("proxy --half-open-probes 256", "--half-open-probes", "from 1 to 255"),
+            ("proxy --port-window 65536", "--port-window", "from 1 to 65535, or off"),
+            ("proxy --keepalive 32768", "--keepalive", "from 1 to 32767, or off"),
+            ("proxy --at-limit queue", "--at-limit", "wait, reject, overflow"),
+            ("proxy --at-open fail", "--at-open", "fail-fast, direct"),
+            ("proxy --order random", "--order", "fifo, lifo"),
+            ("proxy --breaker maybe", "--breaker", "on, off"),
+            ("proxy --preset man", "--preset", "lan, wan"),
+            ("proxy --preset lan --config x", "--preset", "--config"),
+            ("proxy --source here", "--source", "IP"),
+            ("proxy --upstream http://a:1", "--upstream", "host:port"),
+            ("proxy --upstream unix:app.sock", "--upstream", "unix:/path"),
+            ("proxy --backend uring", "--backend", "auto"),
+            ("proxy --json", "--demo", "required"),
         ] {
             let error = parse(line).unwrap_err();
-            assert!(error.contains(flag), "{line}: {error}");
+            assert!(error.contains(flag) && error.contains(allowed), "{line}: {error}");
         }
     }
 
     #[test]
-    fn seconds_may_be_fractions() {
-        let args = parse("proxy --idle-timeout 0.25 --connect-timeout 2").unwrap();
-        assert_eq!(args.idle_timeout, Some(Duration::from_millis(250)));
-        assert_eq!(args.connect_timeout, Some(Duration::from_secs(2)));
+    fn a_unix_socket_is_an_origin() {
+        let args = parse("proxy --upstream unix:/run/app.sock").unwrap();
+        assert_eq!(args.upstreams, [Endpoint::unix("/run/app.sock")]);
+    }
+
+    #[test]
+    fn every_flag_of_a_time_or_a_number_says_its_unit_and_default() {
+        let command = Args::command();
+        let values = |flag: &&clap::Arg| flag.get_action().takes_values();
+        for flag in command.get_arguments().filter(values) {
+            let help = flag.get_help().map(ToString::to_string).unwrap_or_default();
+            let name = flag.get_long().unwrap_or_default();
+            let unit = flag.get_value_names().unwrap_or_default();
+            assert!(!unit.is_empty() || name == "backend", "{name}");
+            let known = help.contains("Default: ") || !flag.get_default_values().is_empty();
+            let none = ["upstream", "config", "preset"];
+            assert!(known || none.contains(&name), "{name}: {help}");
+        }
     }
 }

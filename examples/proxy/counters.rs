@@ -3,6 +3,7 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
+use corepool::CheckoutError;
 use hyper::StatusCode;
 
 /// One shard's counters. Aligned, so that no two shards write to one cache line.
@@ -12,6 +13,8 @@ pub(crate) struct Counters {
     accepted: AtomicU64,
     finished: AtomicU64,
     retries: AtomicU64,
+    detours: AtomicU64,
+    refusals: [AtomicU64; CAUSES.len()],
     responses: [AtomicU64; CLASSES.len()],
 }
 
@@ -27,6 +30,25 @@ impl Counters {
 
     pub(crate) fn retry(&self) {
         add(&self.retries);
+    }
+
+    pub(crate) fn detour(&self) {
+        add(&self.detours);
+    }
+
+    /// A checkout gave no connection.
+    pub(crate) fn refuse(&self, error: &CheckoutError) {
+        let cause = match error {
+            CheckoutError::Dial(_) => 0,
+            CheckoutError::Timeout { .. } => 1,
+            CheckoutError::WaitersFull { .. } => 2,
+            CheckoutError::AtLimit { .. } => 3,
+            CheckoutError::BreakerOpen { .. } => 4,
+            CheckoutError::Exhausted { .. } => 5,
+            // A closed pool; what is added later goes with it.
+            _ => 6,
+        };
+        add(&self.refusals[cause]);
     }
 
     pub(crate) fn answer(&self, status: StatusCode) {
@@ -45,6 +67,15 @@ impl Counters {
 
     pub(crate) fn retries(&self) -> u64 {
         read(&self.retries)
+    }
+
+    pub(crate) fn detours(&self) -> u64 {
+        read(&self.detours)
+    }
+
+    /// Checkouts that gave no connection, by cause.
+    pub(crate) fn refusals(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        CAUSES.into_iter().zip(self.refusals.iter().map(read))
     }
 
     /// Responses sent, by class of status.
@@ -68,5 +99,8 @@ fn read(count: &AtomicU64) -> u64 {
     // Relaxed: a snapshot.
     count.load(Ordering::Relaxed)
 }
+
+const CAUSES: [&str; 7] =
+    ["dial", "timeout", "waiters_full", "at_limit", "breaker_open", "exhausted", "closed"];
 
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];

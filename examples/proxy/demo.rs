@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-use corepool::Endpoint;
+use corepool::{Endpoint, Settings};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -30,15 +30,15 @@ struct Half {
 }
 
 /// Measures and prints. Without an error every request was answered.
-pub(crate) fn run(args: &Args, runtime: &Runtime) -> Result<bool, StartError> {
+pub(crate) fn run(args: &Args, settings: &Settings, runtime: &Runtime) -> Result<bool, StartError> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let helpers = (cores / 4).clamp(1, 8);
-    let pooled = Half::run(args, runtime, helpers, true)?;
-    let unpooled = Half::run(args, runtime, helpers, false)?;
+    let pooled = Half::run(args, settings, runtime, helpers, true)?;
+    let unpooled = Half::run(args, settings, runtime, helpers, false)?;
     let mut out = io::stdout().lock();
     // Whoever closed our output does not want to read it.
     let _ = print_table(&mut out, args, &pooled, &unpooled);
-    if args.json {
+    if args.demo.json {
         let line = json!({
             "backend": pooled.backend,
             "pooled": pooled.to_json(),
@@ -52,6 +52,7 @@ pub(crate) fn run(args: &Args, runtime: &Runtime) -> Result<bool, StartError> {
 impl Half {
     fn run(
         args: &Args,
+        settings: &Settings,
         runtime: &Runtime,
         helpers: usize,
         reuse: bool,
@@ -59,7 +60,8 @@ impl Half {
         // Both halves start from nothing: ports in use before and sockets left behind by the
         // first must not bear on the second.
         let origin = Origin::start(helpers).map_err(StartError::Origin)?;
-        let mut config = Config::new(args, vec![Endpoint::from(origin.address())]);
+        let mut config =
+            Config::new(args, settings.clone(), vec![Endpoint::from(origin.address())]);
         config.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         config.reuse = reuse;
         let proxy = Proxy::start(&config)?;
@@ -67,7 +69,7 @@ impl Half {
             target: proxy.address(),
             clients: CLIENTS,
             threads: helpers,
-            duration: args.seconds,
+            duration: args.demo.seconds,
             requests_most: if reuse { u64::MAX } else { CONNECTIONS_MOST },
         };
         let report = load.run().map_err(StartError::Runtime)?;
@@ -112,7 +114,7 @@ fn print_table(
     let row = |out: &mut dyn io::Write, name: &str, cell: &dyn Fn(&Half) -> String| {
         writeln!(out, "  {name:<22}{:>14}{:>14}", cell(pooled), cell(unpooled))
     };
-    let seconds = args.seconds.as_secs_f64();
+    let seconds = args.demo.seconds.as_secs_f64();
     writeln!(out, "{CLIENTS} clients > proxy > origin, over loopback, {seconds} s each way\n")?;
     writeln!(out, "  {:<22}{:>14}{:>14}", "", "pooled", "not pooled")?;
     row(out, "requests/s", &|half| format!("{:.0}", half.report.requests_per_second()))?;

@@ -5,15 +5,20 @@
 //! | 400 | the request is ambiguous, or its body ended early |
 //! | 501 | CONNECT |
 //! | 502 | the origin refused, reset, closed, or sent what is no response; its name has no address |
-//! | 503 | the pool is exhausted: waiters, slots, descriptors or ports; or it is closed |
+//! | 503 | the circuit breaker is open, with `Retry-After` |
+//! | 503 | the pool is exhausted: connections, waiters, slots, descriptors or ports; or it is closed |
 //! | 504 | no connection or no response in time |
+//!
+//! The text names the origin and the cause. Addresses behind a name, error numbers and the pool's
+//! figures are for the log (`RUST_LOG=debug`).
 
-use core::{error::Error, fmt};
+use core::{error::Error, fmt, time::Duration};
+use std::io;
 
-use corepool::{CheckoutError, DialErrorKind, Endpoint};
+use corepool::{CheckoutError, DialError, DialErrorKind, Endpoint};
 use hyper::{
     Response, StatusCode,
-    header::{CONNECTION, CONTENT_TYPE, HeaderValue},
+    header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER},
 };
 
 use crate::download::Download;
@@ -22,54 +27,73 @@ use crate::download::Download;
 #[derive(Debug)]
 pub(crate) struct Failure {
     status: StatusCode,
+    /// For the client.
     cause: String,
+    /// For the log, where there is more to tell.
+    detail: Option<String>,
+    /// Seconds.
+    retry_after: Option<u64>,
 }
 
 impl Failure {
+    fn new(status: StatusCode, cause: impl Into<String>) -> Self {
+        Self { status, cause: cause.into(), detail: None, retry_after: None }
+    }
+
     pub(crate) fn bad_request(cause: &str) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, cause: cause.to_owned() }
+        Self::new(StatusCode::BAD_REQUEST, cause)
     }
 
     pub(crate) fn not_implemented(cause: &str) -> Self {
-        Self { status: StatusCode::NOT_IMPLEMENTED, cause: cause.to_owned() }
+        Self::new(StatusCode::NOT_IMPLEMENTED, cause)
     }
 
     /// The origin broke the exchange.
     #[cold]
     pub(crate) fn broken(endpoint: &Endpoint, error: &hyper::Error) -> Self {
+        let detail = Some(format!("{endpoint}: {}", Chain(error)));
         // Of the causes that hyper calls the user's, the body is the one that the client has a
         // part in: it is read from the client.
         let source = error.source();
         if error.is_user() && source.is_some_and(|source| source.is::<hyper::Error>()) {
-            return Self::bad_request(&format!("the request's body: {}", Chain(error)));
+            return Self { detail, ..Self::bad_request("the request's body broke off") };
         }
-        let status = StatusCode::BAD_GATEWAY;
-        Self { status, cause: format!("{endpoint}: {}", Chain(error)) }
+        let cause = match io_error(error) {
+            Some(io) => io.kind().to_string(),
+            None if error.is_parse() => "the response is no HTTP/1.1".to_owned(),
+            None => "closed before the response".to_owned(),
+        };
+        let failure = Self::new(StatusCode::BAD_GATEWAY, format!("{endpoint}: {cause}"));
+        Self { detail, ..failure }
     }
 
     /// The origin switched protocols although it was not asked to.
     #[cold]
     pub(crate) fn switched(endpoint: &Endpoint) -> Self {
         let cause = format!("{endpoint}: unexpected switch of protocols");
-        Self { status: StatusCode::BAD_GATEWAY, cause }
+        Self::new(StatusCode::BAD_GATEWAY, cause)
     }
 
     /// The origin did not begin to answer.
     #[cold]
-    pub(crate) fn silent(endpoint: &Endpoint, after: core::time::Duration) -> Self {
+    pub(crate) fn silent(endpoint: &Endpoint, after: Duration) -> Self {
         let cause = format!("{endpoint}: no response within {} ms", after.as_millis());
-        Self { status: StatusCode::GATEWAY_TIMEOUT, cause }
+        Self::new(StatusCode::GATEWAY_TIMEOUT, cause)
     }
 
     /// The response that tells the client.
     #[cold]
     pub(crate) fn into_response(self) -> Response<Download> {
-        let Self { status, cause } = self;
-        tracing::debug!(%status, %cause, "a request failed");
+        let Self { status, cause, detail, retry_after } = self;
+        let detail = detail.as_ref().unwrap_or(&cause);
+        tracing::debug!(%status, cause = %detail, "a request failed");
         let mut response = Response::new(Download::text(format!("{status}: {cause}\n")));
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        if let Some(seconds) = retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
         if status.is_client_error() || status == StatusCode::NOT_IMPLEMENTED {
             // Where the next request on this connection begins is not sure.
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -81,20 +105,65 @@ impl Failure {
 impl From<CheckoutError> for Failure {
     #[cold]
     fn from(error: CheckoutError) -> Self {
-        let status = match &error {
-            CheckoutError::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
-            CheckoutError::Dial(dial) => match dial.kind() {
-                DialErrorKind::TimedOut => StatusCode::GATEWAY_TIMEOUT,
-                DialErrorKind::Descriptors | DialErrorKind::Ports | DialErrorKind::Backend => {
-                    StatusCode::SERVICE_UNAVAILABLE
-                }
-                _ => StatusCode::BAD_GATEWAY,
-            },
-            // Waiters, slots, a closed pool; what is added later is the pool's trouble, too.
-            _ => StatusCode::SERVICE_UNAVAILABLE,
+        let (status, cause) = match &error {
+            CheckoutError::Dial(error) => dial(error),
+            CheckoutError::Timeout { after, .. } => (
+                StatusCode::GATEWAY_TIMEOUT,
+                format!("no connection came free within {} ms", after.as_millis()),
+            ),
+            other => (StatusCode::SERVICE_UNAVAILABLE, unavailable(other).to_owned()),
         };
-        Self { status, cause: error.to_string() }
+        let retry_after = match &error {
+            // How long it is forced open nobody knows.
+            CheckoutError::BreakerOpen { left, .. } => {
+                Some(whole_seconds(left.unwrap_or_default()))
+            }
+            _ => None,
+        };
+        let cause = format!("{}: {cause}", error.endpoint());
+        Self { status, cause, detail: Some(error.to_string()), retry_after }
     }
+}
+
+/// Rounded up, and never "at once": whoever was refused is not to come back in the same moment.
+fn whole_seconds(left: Duration) -> u64 {
+    let begun = u64::from(left.subsec_nanos() > 0);
+    left.as_secs().saturating_add(begun).max(1)
+}
+
+/// What a failed dial comes down to.
+fn dial(error: &DialError) -> (StatusCode, String) {
+    use StatusCode as S;
+
+    let (status, cause) = match error.kind() {
+        DialErrorKind::TimedOut => (S::GATEWAY_TIMEOUT, "the connect timed out"),
+        DialErrorKind::Descriptors => (S::SERVICE_UNAVAILABLE, "no descriptor is left"),
+        DialErrorKind::Ports => (S::SERVICE_UNAVAILABLE, "no local port is left"),
+        DialErrorKind::Backend => (S::SERVICE_UNAVAILABLE, "the connection pool failed"),
+        DialErrorKind::Refused => (S::BAD_GATEWAY, "connection refused"),
+        DialErrorKind::Unreachable => (S::BAD_GATEWAY, "unreachable"),
+        DialErrorKind::Resolve => (S::BAD_GATEWAY, "the name cannot be resolved"),
+        DialErrorKind::PeerClosed => (S::BAD_GATEWAY, "closed as soon as it was connected"),
+        _ => (S::BAD_GATEWAY, "the connect failed"),
+    };
+    (status, cause.to_owned())
+}
+
+fn unavailable(error: &CheckoutError) -> &'static str {
+    match error {
+        CheckoutError::BreakerOpen { .. } => "the circuit breaker is open",
+        CheckoutError::AtLimit { .. } => "all connections are in use",
+        CheckoutError::WaitersFull { .. } => "too many requests are in line for a connection",
+        CheckoutError::Exhausted { .. } => "the connection pool is full",
+        CheckoutError::Closed { .. } => "the proxy is shutting down",
+        _ => "no connection",
+    }
+}
+
+/// The first I/O error among the causes.
+fn io_error(error: &hyper::Error) -> Option<&io::Error> {
+    let mut causes = core::iter::successors(error.source(), |cause| (*cause).source());
+    causes.find_map(|cause| cause.downcast_ref::<io::Error>())
 }
 
 /// An error with its causes: hyper's own text often says only what it was doing.
@@ -109,5 +178,18 @@ impl fmt::Display for Chain<'_> {
             error = source;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_seconds_are_rounded_up_and_at_least_one() {
+        for (left_ms, seconds) in [(0, 1), (1, 1), (1_000, 1), (1_001, 2), (119_999, 120)] {
+            assert_eq!(whole_seconds(Duration::from_millis(left_ms)), seconds, "{left_ms} ms");
+        }
+        assert_eq!(whole_seconds(Duration::MAX), u64::MAX);
     }
 }

@@ -1,14 +1,19 @@
-//! One request: check out, send, pass the response on; once more if the connection was stale.
+//! One request: check out, send, pass the response on.
+//!
+//! There are two second chances, each taken once. A *detour*: an origin that cannot be dialled, or
+//! whose breaker is open, is left for the next one; nothing has been sent, so any request may take
+//! it. A *retry*: what may be sent again is, when its reused connection turned out stale, on a fresh
+//! connection; to another origin if there is one, because this one may be about to die.
 
-use core::{cell::Cell, pin::pin, time::Duration};
+use core::{pin::pin, time::Duration};
 use std::sync::Arc;
 
-use corepool::{CheckoutError, Group, Http1Connector, Pooled};
+use corepool::{CheckoutError, Http1Connector, Pooled};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Body, Incoming},
     client::conn::TrySendError,
-    header::{CONNECTION, HeaderValue, TRANSFER_ENCODING},
+    header::{CONNECTION, HOST, HeaderValue, TRANSFER_ENCODING},
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -17,14 +22,14 @@ use crate::{
     download::{Download, Loan},
     failure::Failure,
     headers::{self, Client},
+    origins::{Group, Origins, Route},
     upload::{Progress, Upload},
 };
 
 /// One shard's way to the origins. Lives on the shard's thread.
 #[derive(Debug)]
 pub(crate) struct Forwarder {
-    groups: Vec<Group<Http1Connector<Upload>>>,
-    next: Cell<usize>,
+    origins: Origins,
     reuse: bool,
     response_timeout: Duration,
     counters: Arc<Counters>,
@@ -39,15 +44,13 @@ enum Broken {
 }
 
 impl Forwarder {
-    /// Goes round the groups, of which there is at least one; `first` is where it starts.
     pub(crate) fn new(
-        groups: Vec<Group<Http1Connector<Upload>>>,
-        first: usize,
+        origins: Origins,
         reuse: bool,
         response_timeout: Duration,
         counters: Arc<Counters>,
     ) -> Self {
-        Self { groups, next: Cell::new(first), reuse, response_timeout, counters }
+        Self { origins, reuse, response_timeout, counters }
     }
 
     pub(crate) fn counters(&self) -> &Arc<Counters> {
@@ -74,9 +77,9 @@ impl Forwarder {
         client: &Client,
     ) -> Result<Response<Download>, Failure> {
         headers::check(&request)?;
-        let group = self.next_group();
         let (mut parts, body) = request.into_parts();
-        headers::to_origin(&mut parts, client, group.endpoint())?;
+        headers::to_origin(&mut parts, client)?;
+        let is_named = parts.headers.contains_key(HOST);
         if !self.reuse {
             parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -86,7 +89,11 @@ impl Forwarder {
             parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
 
-        let mut connection = self.check_out(group).await?;
+        let mut route = self.origins.route();
+        let mut connection = self.check_out(&mut route, !self.reuse).await?;
+        if !is_named {
+            headers::name_origin(&mut parts.headers, connection.endpoint());
+        }
         // hyper keeps what it has begun to send, so a request that may have to be sent again is
         // copied first. A fresh connection cannot be stale.
         let copy = (connection.is_reused() && body.is_empty() && is_idempotent(&parts.method))
@@ -98,14 +105,14 @@ impl Forwarder {
             Err(broken) => broken,
         };
 
-        let endpoint = group.endpoint();
+        let endpoint = &connection.endpoint().clone();
         let was_reused = connection.is_reused();
         let unanswered = connection.bytes_received() == received;
         connection.discard();
         let Broken::Died { error, unsent } = broken else {
             return Err(Failure::silent(endpoint, self.response_timeout));
         };
-        let again = match (unsent, copy) {
+        let mut again = match (unsent, copy) {
             // Not a byte was sent: it may be anything, a POST too.
             (Some(unsent), _) if was_reused => *unsent,
             (None, Some(parts)) if unanswered => Request::from_parts(parts, Upload::Empty),
@@ -113,7 +120,12 @@ impl Forwarder {
         };
         self.counters.retry();
         tracing::debug!(%endpoint, %error, "stale connection, once more on a fresh one");
-        let mut connection = group.checkout_fresh().await?;
+        route.elsewhere();
+        let mut connection = self.check_out(&mut route, true).await?;
+        let endpoint = &connection.endpoint().clone();
+        if !is_named {
+            headers::name_origin(again.headers_mut(), endpoint);
+        }
         match self.exchange(&mut connection, again, progress.as_deref()).await {
             Ok(response) => self.pass_on(response, connection),
             Err(Broken::Died { error, .. }) => Err(Failure::broken(endpoint, &error)),
@@ -121,17 +133,31 @@ impl Forwarder {
         }
     }
 
-    fn next_group(&self) -> &Group<Http1Connector<Upload>> {
-        let next = self.next.get() % self.groups.len();
-        self.next.set(next + 1);
-        &self.groups[next]
-    }
-
+    /// A connection to the origin that the route leads to, after a detour if need be.
     async fn check_out(
         &self,
-        group: &Group<Http1Connector<Upload>>,
+        route: &mut Route<'_>,
+        fresh: bool,
     ) -> Result<Pooled<Http1Connector<Upload>>, CheckoutError> {
-        if self.reuse { group.checkout().await } else { group.checkout_fresh().await }
+        let error = match self.check_out_from(route.group(), fresh).await {
+            Err(error @ (CheckoutError::BreakerOpen { .. } | CheckoutError::Dial(_))) => error,
+            outcome => return outcome,
+        };
+        if !route.detour() {
+            return Err(error);
+        }
+        self.counters.detour();
+        tracing::debug!(%error, to = %route.group().endpoint(), "a detour");
+        self.check_out_from(route.group(), fresh).await
+    }
+
+    async fn check_out_from(
+        &self,
+        group: &Group,
+        fresh: bool,
+    ) -> Result<Pooled<Http1Connector<Upload>>, CheckoutError> {
+        let outcome = if fresh { group.checkout_fresh().await } else { group.checkout().await };
+        outcome.inspect_err(|error| self.counters.refuse(error))
     }
 
     /// Sends a request and waits for the head of the response.

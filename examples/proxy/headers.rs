@@ -6,7 +6,7 @@
 //!
 //! | field | what it gets |
 //! |---|---|
-//! | `Host` | the client's; the target's where the target is absolute; the origin's for HTTP/1.0 without one |
+//! | `Host` | the client's; the target's where the target is absolute; the origin's for HTTP/1.0 without one, `localhost` for a unix socket |
 //! | `X-Forwarded-For` | the client's address, after what the client sent |
 //! | `X-Forwarded-Proto`, `X-Forwarded-Host` | `http` and the client's `Host`; what the client sent is replaced |
 
@@ -63,12 +63,9 @@ pub(crate) fn check<B>(request: &Request<B>) -> Result<(), Failure> {
     }
 }
 
-/// Turns a checked request into the one for the origin.
-pub(crate) fn to_origin(
-    parts: &mut request::Parts,
-    client: &Client,
-    origin: &Endpoint,
-) -> Result<(), Failure> {
+/// Turns a checked request into the one for the origin, whichever that will be. Only a request
+/// without a `Host` lacks it still: see [`name_origin`].
+pub(crate) fn to_origin(parts: &mut request::Parts, client: &Client) -> Result<(), Failure> {
     let via = if parts.version == Version::HTTP_10 { VIA_10 } else { VIA_11 };
     parts.version = Version::HTTP_11;
     strip(&mut parts.headers);
@@ -82,19 +79,12 @@ pub(crate) fn to_origin(
         let path = parts.uri.path_and_query().cloned();
         parts.uri = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
     }
-    let host = match parts.headers.get(HOST) {
-        Some(host) => host.clone(),
-        None => {
-            let host = value(&origin.to_string())?;
-            parts.headers.insert(HOST, host.clone());
-            host
-        }
-    };
-
     let headers = &mut parts.headers;
     headers.append(VIA, HeaderValue::from_static(via));
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
-    headers.insert(X_FORWARDED_HOST, host);
+    if let Some(host) = headers.get(HOST).cloned() {
+        headers.insert(X_FORWARDED_HOST, host);
+    }
     // One line, also when the client sent several: what is added must be last for every reader.
     let forwarded_for = match headers.remove_all(&X_FORWARDED_FOR) {
         None => client.forwarded_for.clone(),
@@ -107,6 +97,22 @@ pub(crate) fn to_origin(
     };
     headers.insert(X_FORWARDED_FOR, forwarded_for);
     Ok(())
+}
+
+/// Gives a request whose client named no host that of the origin, which is known once there is a
+/// connection.
+pub(crate) fn name_origin(headers: &mut HeaderMap, origin: &Endpoint) {
+    let host = match (origin.as_ip(), origin.as_host()) {
+        (Some(address), _) => address.to_string(),
+        (None, Some((name, port))) => format!("{name}:{port}"),
+        // A unix socket: its path is no host, RFC 3986 §3.2.2.
+        (None, None) => "localhost".to_owned(),
+    };
+    // Names are made of visible ASCII characters, so this never falls back.
+    let host =
+        HeaderValue::from_str(&host).unwrap_or_else(|_| HeaderValue::from_static("localhost"));
+    headers.insert(HOST, host.clone());
+    headers.insert(X_FORWARDED_HOST, host);
 }
 
 /// Turns the origin's response into the one for the client.
@@ -190,7 +196,7 @@ mod tests {
         check(&request).unwrap();
         let mut parts = request.into_parts().0;
         let client = Client::new(Ipv4Addr::LOCALHOST.into());
-        to_origin(&mut parts, &client, &Endpoint::host("origin", 80)).unwrap();
+        to_origin(&mut parts, &client).unwrap();
         parts
     }
 
@@ -240,9 +246,22 @@ mod tests {
     fn an_old_request_without_host_gets_the_origins() {
         let mut request = Request::get("/").body(()).unwrap();
         *request.version_mut() = Version::HTTP_10;
-        let parts = forwarded(request);
-        assert_eq!(parts.headers[HOST], "origin:80");
+        let mut parts = forwarded(request);
         assert_eq!(parts.headers[VIA], VIA_10);
+        for (origin, host) in [
+            ("origin:80", "origin:80"),
+            ("127.0.0.1:81", "127.0.0.1:81"),
+            ("[::1]:82", "[::1]:82"),
+            ("unix:/run/app.sock", "localhost"),
+        ] {
+            let origin = origin.parse::<Endpoint>().unwrap();
+            // What else makes an endpoint is nobody's business.
+            for origin in [origin.clone(), origin.with_source([127, 0, 0, 2]).with_tag("blue")] {
+                name_origin(&mut parts.headers, &origin);
+                assert_eq!(parts.headers[HOST], host);
+                assert_eq!(parts.headers[X_FORWARDED_HOST], host);
+            }
+        }
     }
 
     #[test]

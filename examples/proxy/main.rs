@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! cargo run --release --example proxy                        # with an embedded origin
-//! cargo run --release --example proxy -- --upstream 127.0.0.1:3000 --upstream 127.0.0.1:3001
+//! cargo run --release --example proxy -- --upstream 127.0.0.1:3000 --upstream unix:/run/app.sock
 //! cargo run --release --example proxy -- --demo              # what pooling is worth here
+//! cargo run --release --example proxy -- --help              # limits, timeouts, breaker, sockets
 //! curl http://127.0.0.1:8080/headers                         # the request as the origin sees it
 //! curl http://127.0.0.1:9901/pool                            # and /metrics
 //! ```
@@ -17,37 +18,80 @@
 //! # What it does
 //! * Header fields that concern one connection are removed, `Via` and `X-Forwarded-*` are added;
 //!   see `headers.rs`.
+//! * Several origins take turns. One whose circuit breaker is open is passed over as long as
+//!   another's is not. A request whose origin cannot be dialled goes to the next one, once: nothing
+//!   of it was sent yet, so it may be any request. See `origins.rs`.
 //! * An idempotent request without a body, whose *reused* connection dies before a byte of the
-//!   response, is sent once more on a fresh one. So is any request of which nothing was sent.
+//!   response, is sent once more on a fresh one, to the next origin if there is one. So is any
+//!   request of which nothing was sent.
 //! * Failures are told apart, 502, 503 and 504; see `failure.rs`.
+//! * Settings of the pool come from flags, those that have none from a file (`--config`); the
+//!   documentation of `corepool::sizing` has one.
+//! * An operator has a say at the admin address: `POST /breaker`, `/evict`, `/suspend`, `/resume`;
+//!   see `orders.rs`. Whoever reaches that address is taken for one: it is loopback unless told
+//!   otherwise.
 //! * SIGTERM and SIGINT stop it from accepting; requests in flight have 10 s to finish.
+//!
+//! # An origin that dies, by hand
+//! A second proxy, with its embedded origin, is an origin that can be killed:
+//!
+//! ```text
+//! cargo build --release --example proxy; proxy=target/release/examples/proxy
+//! $proxy --listen 127.0.0.1:3000 --admin 127.0.0.1:9902 & origin=$!
+//! $proxy --upstream 127.0.0.1:3000 --backoff-base 0.2 --backoff-max 1 &
+//! while sleep 0.05; do                                       # in another terminal
+//!   curl -so /dev/null -w '%{http_code} %{time_total}\n' http://127.0.0.1:8080/
+//! done
+//! kill -9 $origin
+//! curl -s http://127.0.0.1:9901/pool | grep -o '"breaker":"[a-z_]*"'
+//! curl -i http://127.0.0.1:8080/                             # 503, Retry-After: 1
+//! $proxy --listen 127.0.0.1:3000 --admin 127.0.0.1:9902 &
+//! curl -X POST 'http://127.0.0.1:9901/breaker?endpoint=127.0.0.1:3000&mode=open'
+//! ```
+//! The loop shows 200, then 502 for each dial that is refused, five in a row, and from there on 503,
+//! at once: nothing is dialled. After 0.2 s, 0.32 s and so on, up to 1 s, give or take a
+//! fifth, one request is the probe and gets the 502. Once the origin is back the next probe gets its
+//! 200, and so does everybody. The log has a line for each change of the breaker, with `from`, `to`
+//! and, when it opens, `open_for`. The last command takes the origin out of service, whether it is
+//! well or not; `mode=auto` puts it back. With a second `--upstream` no client notices any of this,
+//! unless it was waiting for the answer to a POST.
 //!
 //! # What it does not do
 //! * Upgrades: the `Upgrade` field is removed, as RFC 9110 §7.8 allows, and the request goes on
 //!   as an ordinary one; a WebSocket client gets the origin's ordinary answer. CONNECT gets 501.
 //! * Trailers: the `Trailer` field is removed, and the trailers with it.
 //! * TLS and HTTP/2, on either side.
-//! * Another origin when one fails: the origins take turns whatever becomes of it.
+//! * Judge an origin by its answers: the breaker counts dials. One that accepts connections and
+//!   answers 500 to everything keeps its turn.
+//! * The PROXY protocol towards the origin; see `tuning.rs`.
 
 mod admin;
 mod args;
 mod counters;
 mod demo;
 mod download;
+mod events;
 mod failure;
 mod forward;
 mod headers;
 mod listener;
 mod load;
 mod metrics;
+mod orders;
 mod origin;
+mod origins;
+mod parse;
 mod proxy;
+mod settings;
+mod snapshot;
+mod tuning;
 mod upload;
 
 use std::{
     env,
     io::{self, Write as _},
     process::ExitCode,
+    sync::Arc,
 };
 
 use clap::Parser as _;
@@ -82,11 +126,13 @@ fn main() -> ExitCode {
 
 /// Whether all went well.
 fn run(args: &Args) -> Result<bool, StartError> {
+    // First, so that a mistake in them is told whatever else is in the way.
+    let settings = settings::settings(args, args.upstreams.len().max(1))?;
     // For signals and the admin pages; requests run on the shards.
     let runtime =
         runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Runtime)?;
-    if args.demo {
-        return demo::run(args, &runtime);
+    if args.demo.on {
+        return demo::run(args, &settings, &runtime);
     }
     // Before the shards listen: a second proxy would silently share their port, as
     // SO_REUSEPORT has it, but fails here.
@@ -99,8 +145,15 @@ fn run(args: &Args) -> Result<bool, StartError> {
         let origin = origin.insert(Origin::start(1).map_err(StartError::Origin)?);
         upstreams.push(Endpoint::from(origin.address()));
     }
-    let proxy = Proxy::start(&Config::new(args, upstreams.clone()))?;
-    let admin = Admin { pool: proxy.pool().clone(), shards: proxy.counters().to_vec() };
+    let config = Config::new(args, settings, upstreams);
+    let proxy = Proxy::start(&config)?;
+    let admin = Admin {
+        pool: proxy.pool().clone(),
+        groups: proxy.groups().to_vec(),
+        limits: config.settings.clone(),
+        events: Arc::clone(proxy.events()),
+        shards: proxy.counters().to_vec(),
+    };
     let admin_address =
         admin_listener.local_addr().map_err(|error| StartError::Listen(args.admin, error))?;
 
@@ -108,7 +161,7 @@ fn run(args: &Args) -> Result<bool, StartError> {
         let mut signals = Signals::new().map_err(StartError::Runtime)?;
         tokio::spawn(admin.serve(admin_listener));
         // Whoever closed our output does not want to read it.
-        let _ = greet(&proxy, &upstreams, origin.is_some(), admin_address);
+        let _ = greet(&proxy, &config.upstreams, origin.is_some(), admin_address);
         let signal = signals.next().await;
         tracing::info!(signal, "draining; a second signal ends it at once");
         tokio::select! {

@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use crate::support::{
-    GET, Message, Origin, POST, Proxy, balances, ok, one_shard, plain_origin, soon,
+    GET, Origin, POST, Proxy, assert_failure, balances, ok, one_shard, plain_origin, soon,
 };
 
 on_each_backend! {
@@ -126,16 +126,6 @@ async fn half_an_answer_is_not_retried(backend: &str) {
     assert_eq!(endpoint["opened_total"], 1, "{endpoint}");
 }
 
-/// The status, and a text that names the endpoint and the cause.
-#[track_caller]
-fn assert_failure(response: &Message, status: u16, endpoint: &str, cause: &str) {
-    let text = response.text();
-    assert_eq!(response.status(), status, "{text}");
-    assert!(text.starts_with(&status.to_string()), "{text}");
-    assert!(text.contains(endpoint) && text.contains(cause), "{text}");
-    assert_eq!(response.field("content-type"), Some("text/plain; charset=utf-8"));
-}
-
 async fn a_refused_dial_is_502(backend: &str) {
     // Bound, so that nobody else gets the port; not listening.
     let socket = TcpSocket::new_v4().unwrap();
@@ -235,7 +225,7 @@ async fn an_exhausted_pool_is_503_or_504(backend: &str) {
     second.send(GET).await;
     proxy.endpoint(|endpoint| endpoint["waiting"] == 1).await;
     // One has the connection, one waits for it, and that is all that may wait.
-    assert_failure(&proxy.ask(GET).await, 503, &upstream, "1 callers are in line");
+    assert_failure(&proxy.ask(GET).await, 503, &upstream, "in line");
     assert_failure(&second.response().await, 504, &upstream, "within 2000 ms");
     go.send_replace(true);
     assert_eq!(first.response().await.status(), 200);

@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::watch,
     time::{Instant, sleep, timeout},
 };
 
-use crate::support::{GET, Origin, PATIENCE, Proxy, ok, one_shard, plain_origin, run, soon};
+use crate::support::{GET, PATIENCE, Proxy, held_origin, one_shard, plain_origin, run, soon};
 
 on_each_backend! {
     the_admin_pages,
@@ -32,11 +31,21 @@ async fn the_admin_pages(backend: &str) {
     let endpoint = proxy.endpoint(|endpoint| endpoint["idle"] == 1).await;
     assert_eq!(endpoint["address"], upstream);
     assert_eq!(endpoint["breaker"], "closed");
-    for count in ["idle", "in_use", "dialing", "opened_total", "reused_total"] {
+    for count in ["idle", "in_use", "overflow", "dialing", "opened_total", "reused_total"] {
         assert!(endpoint[count].is_u64(), "{count}: {endpoint}");
     }
     let closed = endpoint["closed_total"].as_object().unwrap();
     assert!(closed.values().all(serde_json::Value::is_u64), "{endpoint}");
+    for reason in ["peer_closed", "max_lifetime", "max_uses", "ping_failed", "purged", "retired"] {
+        assert!(closed.contains_key(reason), "{reason}: {endpoint}");
+    }
+    for times in ["connect_time", "wait_time"] {
+        for quantile in ["p50_ms", "p99_ms"] {
+            assert!(endpoint[times][quantile].as_f64() > Some(0.0), "{times}: {endpoint}");
+        }
+    }
+    assert!(pool["shards"][0]["port_conflicts_total"].is_u64(), "{pool}");
+    assert_eq!(pool["totals"]["live"], 1, "{pool}");
 
     let metrics = proxy.admin("GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n").await;
     let kind = metrics.field("content-type").unwrap();
@@ -44,6 +53,13 @@ async fn the_admin_pages(backend: &str) {
     assert_prometheus(&metrics.text());
     let opened = format!("corepool_connections_opened_total{{endpoint=\"{upstream}\"}} 1\n");
     assert!(metrics.text().contains(&opened), "{}", metrics.text());
+    for name in ["acquire", "create"] {
+        let name = format!("corepool_connection_{name}_time_seconds");
+        let count = format!("{name}_count{{endpoint=\"{upstream}\"}} 1\n");
+        let all = format!("{name}_bucket{{endpoint=\"{upstream}\",le=\"+Inf\"}} 1\n");
+        let has = |line: &str| metrics.text().contains(line);
+        assert!(has(&count) && has(&all), "{}", metrics.text());
+    }
 
     for (request, status) in [
         ("GET / HTTP/1.1\r\nhost: a\r\n\r\n", 404),
@@ -67,12 +83,18 @@ fn assert_prometheus(text: &str) {
         } else if let Some(of) = line.strip_prefix("# TYPE ") {
             let (name, of) = of.split_once(' ').unwrap();
             assert_eq!(name, family);
-            assert!(["counter", "gauge"].contains(&of), "{line}");
+            assert!(["counter", "gauge", "histogram"].contains(&of), "{line}");
             of.clone_into(&mut kind);
         } else {
             let (series, value) = line.rsplit_once(' ').unwrap();
             let name = series.split('{').next().unwrap();
-            assert_eq!((name, kind.is_empty()), (family.as_str(), false), "{line}");
+            let suffix = name.strip_prefix(&family).expect(line);
+            let suffixes: &[_] = match kind.as_str() {
+                "" => panic!("no type: {line}"),
+                "histogram" => &["_bucket", "_sum", "_count"],
+                _ => &[""],
+            };
+            assert!(suffixes.contains(&suffix), "{line}");
             assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
             value.parse::<f64>().unwrap();
             assert!(!seen.contains(&series), "{line}");
@@ -80,24 +102,6 @@ fn assert_prometheus(text: &str) {
         }
     }
     assert!(!seen.is_empty());
-}
-
-/// An origin that answers once `go` is set.
-async fn held_origin() -> (Origin, watch::Sender<bool>) {
-    let (go, gone) = watch::channel(false);
-    let origin = Origin::start(move |_, mut peer| {
-        let mut gone = gone.clone();
-        async move {
-            while peer.request().await.is_some() {
-                if gone.wait_for(|go| *go).await.is_err() {
-                    return;
-                }
-                peer.send(ok("done")).await;
-            }
-        }
-    })
-    .await;
-    (origin, go)
 }
 
 async fn sigterm_drains(backend: &str) {

@@ -12,10 +12,10 @@ use std::{
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::{TcpListener, TcpStream},
+    net::{TcpSocket, TcpStream},
     process::{Child, ChildStdout, Command},
-    sync::OnceCell,
-    task::JoinHandle,
+    sync::{OnceCell, watch},
+    task::{JoinHandle, JoinSet},
     time::timeout,
 };
 
@@ -171,13 +171,44 @@ impl Proxy {
         serde_json::from_slice(&page.body).expect("/pool is JSON")
     }
 
-    /// The only endpoint of `/pool`, once `wanted` holds for it.
+    /// `/metrics`.
+    pub(crate) async fn metrics(&self) -> String {
+        let page = self.admin("GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        assert_eq!(page.status(), 200);
+        page.text()
+    }
+
+    /// An order at the admin address, as path and query, and what comes of it.
+    pub(crate) async fn order(&self, order: &str) -> Message {
+        let request = format!("POST {order} HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n");
+        self.admin(&request).await
+    }
+
+    /// The first endpoint of `/pool`, as a rule the only one, once `wanted` holds for it.
     pub(crate) async fn endpoint(&self, wanted: impl Fn(&Value) -> bool) -> Value {
+        self.endpoint_among(|_| true, wanted).await
+    }
+
+    /// The endpoint of `/pool` with this address, once `wanted` holds for it.
+    pub(crate) async fn endpoint_at(
+        &self,
+        address: &str,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Value {
+        self.endpoint_among(|endpoint| endpoint["address"] == address, wanted).await
+    }
+
+    async fn endpoint_among(
+        &self,
+        which: impl Fn(&Value) -> bool,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Value {
         let mut last = Value::Null;
         let settled = timeout(PATIENCE, async {
             loop {
                 let pool = self.pool().await;
-                last = pool["endpoints"][0].clone();
+                let mut endpoints = pool["endpoints"].as_array().expect("a list").iter();
+                last = endpoints.find(|endpoint| which(endpoint)).cloned().unwrap_or_default();
                 if wanted(&last) {
                     return;
                 }
@@ -210,6 +241,28 @@ pub(crate) fn balances(endpoint: &Value) -> bool {
     count("opened_total") - closed == count("idle") + count("in_use")
 }
 
+/// A port that nobody else gets, whether an origin listens on it or not.
+pub(crate) struct Port(TcpSocket);
+
+impl Port {
+    pub(crate) fn reserve() -> Self {
+        Self(Self::bind("127.0.0.1:0".parse().expect("an address")))
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.0.local_addr().expect("it is bound")
+    }
+
+    /// Several sockets may be bound to it; the one that listens gets the connections.
+    fn bind(address: SocketAddr) -> TcpSocket {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_reuseport(true).expect("a socket option");
+        socket.set_reuseaddr(true).expect("a socket option");
+        socket.bind(address).expect("the port is free, or ours");
+        socket
+    }
+}
+
 /// An origin that follows a script: `serve` is run for each connection, with its number.
 pub(crate) struct Origin {
     pub(crate) address: SocketAddr,
@@ -221,15 +274,36 @@ impl Origin {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has ports");
-        let address = listener.local_addr().expect("it is bound");
+        Self::start_on(&Port::reserve(), serve)
+    }
+
+    /// Starts on a port of ours, on which no other origin listens.
+    pub(crate) fn start_on<F>(
+        port: &Port,
+        serve: impl Fn(usize, Peer) -> F + Send + 'static,
+    ) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let address = port.address();
+        let listener = Port::bind(address).listen(1024).expect("the port is ours");
         let accepting = tokio::spawn(async move {
+            // Its drop ends all of them.
+            let mut serving = JoinSet::new();
             for nth in 1.. {
                 let (stream, _) = listener.accept().await.expect("a connection");
-                tokio::spawn(serve(nth, Peer::new(stream)));
+                serving.spawn(serve(nth, Peer::new(stream)));
+                while serving.try_join_next().is_some() {}
             }
         });
         Self { address, accepting }
+    }
+
+    /// Ends it with its listener and its connections, as a process that is killed does.
+    pub(crate) async fn kill(mut self) {
+        self.accepting.abort();
+        let ended = soon("the end of an origin", &mut self.accepting).await;
+        assert!(ended.is_err_and(|error| error.is_cancelled()), "it failed before");
     }
 
     /// As the proxy's argument.
@@ -377,13 +451,47 @@ pub(crate) fn one_shard<'a>(backend: &'a str, origin: &'a str) -> Vec<&'a str> {
 
 /// An origin that answers everything and keeps its connections.
 pub(crate) async fn plain_origin() -> Origin {
-    Origin::start(|nth, mut peer| async move {
+    plain_origin_on(&Port::reserve())
+}
+
+/// The same, on a port of ours.
+pub(crate) fn plain_origin_on(port: &Port) -> Origin {
+    Origin::start_on(port, |nth, mut peer| async move {
         while let Some(request) = peer.request().await {
             let body = format!("{nth}:{}", request.text());
             peer.send(ok(&body)).await;
         }
     })
-    .await
+}
+
+/// An origin that answers once `go` is set.
+pub(crate) async fn held_origin() -> (Origin, watch::Sender<bool>) {
+    let (go, gone) = watch::channel(false);
+    let origin = Origin::start(move |_, mut peer| {
+        let mut gone = gone.clone();
+        async move {
+            while peer.request().await.is_some() {
+                if gone.wait_for(|go| *go).await.is_err() {
+                    return;
+                }
+                peer.send(ok("done")).await;
+            }
+        }
+    })
+    .await;
+    (origin, go)
+}
+
+/// The status, and a text that names the endpoint and the cause.
+#[track_caller]
+pub(crate) fn assert_failure(response: &Message, status: u16, endpoint: &str, cause: &str) {
+    let text = response.text();
+    assert_eq!(response.status(), status, "{text}");
+    assert!(text.starts_with(&status.to_string()), "{text}");
+    assert!(text.contains(endpoint) && text.contains(cause), "{text}");
+    assert_eq!(response.field("content-type"), Some("text/plain; charset=utf-8"));
+    // What is inside is for the log.
+    assert!(!text.contains("os error"), "{text}");
 }
 
 pub(crate) fn ok(body: &str) -> String {
