@@ -9,7 +9,8 @@ use crate::{
     BreakerMode, BreakerState, CheckoutError, CloseReport, ConnectionInfo, Connector, DialError,
     EndpointSettings, Group, PoolEvent, SettingsError, Socket,
     engine::{NoDial, TotalLimits},
-    inner::{Adopted, Inner, millis},
+    inner::{Adopted, Inner},
+    policy::millis,
     pool::wait_until_empty,
 };
 
@@ -21,8 +22,9 @@ impl<C: Connector> Group<C> {
 
     /// Changes the endpoint's policy while it is in use. A lowered limit closes what rests above
     /// it at once, and what is in use above it as it comes back; a raised one serves those in line
-    /// at once. The order of the lanes (`capacity.order`) stays as the group was made; socket
-    /// options and timeouts hold from the next dial on.
+    /// at once. The order of the lanes (`capacity.order`) and their room stay as the group was made:
+    /// on each shard as many connections may rest as twice the `max_idle` of that time, or 256 if
+    /// that is more. Socket options and timeouts hold from the next dial on.
     ///
     /// # Errors
     /// When a setting is out of range; then nothing has changed.

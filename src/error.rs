@@ -172,10 +172,11 @@ impl DialError {
 
     /// Whether it was our own doing and says nothing of the endpoint.
     pub(crate) fn is_local(&self) -> bool {
+        let source = self.0.source.as_ref().and_then(|source| source.downcast_ref());
         matches!(
             self.kind(),
             DialErrorKind::Descriptors | DialErrorKind::Ports | DialErrorKind::Backend
-        )
+        ) || source.is_some_and(crate::backend::is_refused)
     }
 
     pub(crate) fn io(endpoint: Endpoint, error: io::Error) -> Self {

@@ -15,8 +15,9 @@ use crate::{
     CheckoutError, Connector, Endpoint, GroupStats, Pool, PoolEvent, Pooled, clock,
     config::{DIRECT, OVERFLOW, WAIT},
     engine::{NEVER, NoDial, Outcome, Refused, ShardId},
-    inner::{Inner, PoolLease, PoolSeat, PoolWaiter, Seats, millis},
+    inner::{Inner, PoolLease, PoolSeat, PoolWaiter, Seats},
     look::When,
+    policy::millis,
     shard,
 };
 
@@ -117,7 +118,11 @@ impl<C: Connector> Group<C> {
                 }
                 other => other,
             };
-            let waiter = waiter.map_err(|no| self.refused(no))?;
+            let waiter = match waiter {
+                // Suspended since the look above.
+                Err(NoDial::Held) => continue,
+                other => other.map_err(|no| self.refused(no))?,
+            };
             let lease = self.outcome(at, waiter, deadline).await?;
             // It may have died on its way to us.
             let mut lease = Some(lease);
@@ -230,8 +235,16 @@ impl<C: Connector> Group<C> {
     async fn wait(&self, at: ShardId, deadline: Instant) -> Result<PoolLease<C>, CheckoutError> {
         let began = clock::now();
         loop {
-            let in_line = self.line_up(at)?;
-            let mut lease = Some(in_line.outcome(self, at, deadline).await?);
+            let mut lease = Some(match self.line_up(at)?.outcome(self, at, deadline).await {
+                // It opened while we stood in line, or its probes are under way.
+                Err(CheckoutError::BreakerOpen { .. }) if self.dials_past_breaker(at) => {
+                    let (seat, now) = (self.seats.on(at), self.inner().read_clock());
+                    let direct = self.inner().engine.dial_direct(seat, now);
+                    let waiter = direct.map_err(|no| self.refused(no))?;
+                    self.outcome(at, waiter, deadline).await?
+                }
+                outcome => outcome?,
+            });
             // It may have died, or have been found unusable, on its way to us.
             if self.inner().is_usable(&mut lease, When::Checkout)
                 && let Some(lease) = lease
@@ -240,6 +253,10 @@ impl<C: Connector> Group<C> {
                 return Ok(lease);
             }
         }
+    }
+
+    fn dials_past_breaker(&self, at: ShardId) -> bool {
+        self.seats.on(at).group().limits().at_open() == DIRECT
     }
 
     /// Takes a place in line, or, by the endpoint's policy, a dial of its own.
@@ -294,8 +311,9 @@ impl<C: Connector> Group<C> {
         match no {
             NoDial::Exhausted => self.exhausted(),
             NoDial::Open(left) => self.open(left),
-            NoDial::NoPermit => self.at_limit(),
-            NoDial::Closed | NoDial::Held => self.closed(),
+            // Held, by a suspension that came a moment ago: for now there is no dial.
+            NoDial::NoPermit | NoDial::Held => self.at_limit(),
+            NoDial::Closed => self.closed(),
         }
     }
 
@@ -388,8 +406,8 @@ struct Held<'a, C: Connector> {
 impl<C: Connector> Drop for Held<'_, C> {
     fn drop(&mut self) {
         for lease in self.leases.drain(..) {
-            let now = self.inner.clock(lease.shard()).now();
-            self.inner.engine.give_back(lease, now);
+            // Nobody has used it.
+            self.inner.engine.put_back(lease);
         }
     }
 }

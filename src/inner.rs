@@ -22,8 +22,9 @@ use crate::{
     hooks::Hooks,
     leaks::Leaks,
     observer::notify,
-    resolve::{Lifetimes, SharedNames},
-    sync::{AtomicBool, Ordering},
+    policy::Policy,
+    resolve::SharedNames,
+    sync::{AtomicBool, AtomicU32, Ordering, fence},
 };
 
 /// The pool itself.
@@ -40,12 +41,16 @@ pub(crate) struct Inner<C: Connector> {
     port_conflicts: Box<[Arc<PortConflicts>]>,
     /// Read and written when a group is looked up, never by a checkout.
     groups: RwLock<HashMap<Endpoint, Arc<Seats<C>>, Hashing>>,
+    /// Groups off the registry that had connections left when somebody last looked.
+    drained: Mutex<Vec<Arc<Seats<C>>>>,
     drivers: RwLock<Vec<(&'static str, String)>>,
     /// Sockets on their way into the pool from outside.
     adopted: Mutex<HashMap<(ShardId, SlotIndex), Adopted>>,
     /// Made with the first policy that looks for leaks.
     leaks: OnceLock<Leaks>,
     closed: AtomicBool,
+    /// Grows with each group that is closed, so that shards give up its dials.
+    closes: AtomicU32,
     abandoned: AtomicBool,
     /// A shard has no connection left.
     pub(crate) emptied: Notify,
@@ -111,13 +116,6 @@ pub(crate) struct Key<C: Connector> {
     inner: Arc<Inner<C>>,
 }
 
-/// How an endpoint's connections are made and kept: what the engine has no use for.
-#[derive(Debug)]
-pub(crate) struct Policy {
-    pub(crate) settings: EndpointSettings,
-    pub(crate) sockets: Arc<SocketOptions>,
-}
-
 pub(crate) type PoolEngine<C> = Engine<<C as Connector>::Connection, DialError, Key<C>>;
 pub(crate) type PoolGroup<C> = engine::Group<<C as Connector>::Connection, DialError, Key<C>>;
 pub(crate) type PoolLease<C> = Lease<<C as Connector>::Connection, DialError, Key<C>>;
@@ -142,10 +140,12 @@ impl<C: Connector> Inner<C> {
             asleep: (0..shards).map(|_| CachePadded::new(AtomicBool::new(false))).collect(),
             port_conflicts: (0..shards).map(|_| Arc::default()).collect(),
             groups: RwLock::new(HashMap::with_hasher(parts.hashing.clone())),
+            drained: Mutex::new(Vec::new()),
             drivers: RwLock::new(vec![("none", String::new()); shards]),
             adopted: Mutex::new(HashMap::new()),
             leaks: OnceLock::new(),
             closed: AtomicBool::new(false),
+            closes: AtomicU32::new(0),
             abandoned: AtomicBool::new(false),
             emptied: Notify::new(),
             settings,
@@ -182,17 +182,26 @@ impl<C: Connector> Inner<C> {
 
     /// A shard goes to sleep without a timer, or has woken.
     pub(crate) fn note_asleep(&self, shard: ShardId, asleep: bool) {
-        // SeqCst: pairs with `rouse`. Either the shard sees what there is to tend after it has
-        // said that it sleeps, or who made it sees that the shard sleeps.
-        self.asleep[shard.get()].store(asleep, Ordering::SeqCst);
+        // SeqCst: pairs with the fence in `rouse`. Either the shard sees what there is to tend after
+        // it has said that it sleeps, or who made it sees that the shard sleeps. A fence, because
+        // what there is to tend is read and written without that order.
+        self.asleep[shard.get()].store(asleep, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
     }
 
     /// Wakes a shard that sleeps without a timer, so that it looks for what there is to tend.
     pub(crate) fn rouse(&self, shard: ShardId) {
         // SeqCst: see `note_asleep`.
-        if self.asleep[shard.get()].load(Ordering::SeqCst) {
+        fence(Ordering::SeqCst);
+        if self.asleep[shard.get()].load(Ordering::Relaxed) {
             self.engine.wake_driver(shard);
         }
+    }
+
+    /// How many groups were closed so far.
+    pub(crate) fn closes(&self) -> u32 {
+        // Acquire: see `Seats::close`.
+        self.closes.load(Ordering::Acquire)
     }
 
     pub(crate) fn note_empty(&self) {
@@ -209,6 +218,7 @@ impl<C: Connector> Inner<C> {
     pub(crate) fn abandon(&self) {
         self.close_groups();
         self.groups.write().unwrap_or_else(PoisonError::into_inner).clear();
+        self.drained.lock().unwrap_or_else(PoisonError::into_inner).clear();
         // Release: pairs with the Acquire in `is_abandoned`.
         self.abandoned.store(true, Ordering::Release);
     }
@@ -276,7 +286,15 @@ impl<C: Connector> Inner<C> {
         let mut groups = self.groups.write().unwrap_or_else(PoisonError::into_inner);
         if groups.get(gone.endpoint()).is_some_and(|seats| Arc::ptr_eq(seats, gone)) {
             groups.remove(gone.endpoint());
+            let mut drained = self.drained.lock().unwrap_or_else(PoisonError::into_inner);
+            drained.retain(|seats| !seats.is_empty(self));
+            drained.push(Arc::clone(gone));
         }
+    }
+
+    /// Groups that were drained, also those with connections left.
+    pub(crate) fn drained(&self) -> Vec<Arc<Seats<C>>> {
+        self.drained.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn group_stats(&self, seats: &Seats<C>) -> GroupStats {
@@ -347,9 +365,10 @@ const GROUPS_KEPT: usize = 1024;
 
 impl<C: Connector> Seats<C> {
     fn new(inner: &Arc<Inner<C>>, endpoint: &Endpoint) -> Self {
-        let shards = inner.shard_count();
+        let (shards, now) = (inner.shard_count(), inner.read_clock());
         let settings = inner.settings.for_endpoint(endpoint);
         let limits = config::limits(&settings);
+        let owed = settings.capacity.warm_up.max(settings.capacity.min_idle);
         inner.look_for_leaks(&settings);
         let policy = Arc::new(Policy::new(inner, endpoint, settings));
         // Any shard may tend a group; this spreads them.
@@ -366,7 +385,8 @@ impl<C: Connector> Seats<C> {
             inner: Arc::clone(inner),
         };
         let group = |first: u16, lanes| {
-            let group = PoolGroup::<C>::with_key(key(), ShardId(first), lanes, limits);
+            let group = PoolGroup::<C>::with_key(key(), ShardId(first), lanes, limits, now);
+            group.begin(owed);
             PoolGroup::<C>::seats(&Arc::new(group)).into_vec()
         };
         Self(if C::SHARD_LOCAL {
@@ -378,16 +398,9 @@ impl<C: Connector> Seats<C> {
 
     /// Dials what the policy wants to have from the start, once the group can be found.
     fn begin(&self, inner: &Inner<C>) {
-        let policy = self.policy();
-        let capacity = &policy.settings.capacity;
         let now = inner.read_clock();
-        let wanted = capacity.warm_up.max(capacity.min_idle) as usize;
-        for group in self.engine_groups() {
-            for seat in group.iter().cycle().take(wanted) {
-                if inner.engine.dial_spare(seat, now).is_err() {
-                    break;
-                }
-            }
+        for seats in self.engine_groups() {
+            inner.engine.dial_owed(seats, now);
         }
         self.rouse(inner);
     }
@@ -427,6 +440,9 @@ impl<C: Connector> Seats<C> {
             // One caller at a time resizes: this lock is held meanwhile.
             let mut current = key.policy.write().unwrap_or_else(PoisonError::into_inner);
             *current = Arc::clone(&policy);
+            if let Some(names) = key.names() {
+                names.set_lifetimes(policy.lifetimes());
+            }
             inner.engine.resize(seats, &limits, now);
         }
         self.rouse(inner);
@@ -461,6 +477,11 @@ impl<C: Connector> Seats<C> {
     pub(crate) fn close(&self, inner: &Inner<C>) {
         for group in self.groups() {
             inner.engine.close(group);
+        }
+        // Release: pairs with the Acquire in `closes`; who sees it sees that the group is closed.
+        inner.closes.fetch_add(1, Ordering::Release);
+        for seat in &self.0 {
+            inner.engine.wake_driver(seat.shard());
         }
     }
 
@@ -503,43 +524,6 @@ impl<C: Connector> Inner<C> {
             self.leaks.get_or_init(|| Leaks::new(shards, slots));
         }
     }
-}
-
-impl Policy {
-    fn new<C: Connector>(
-        inner: &Inner<C>,
-        endpoint: &Endpoint,
-        settings: EndpointSettings,
-    ) -> Self {
-        let base = inner.parts.sockets.clone().unwrap_or_default();
-        let sockets = Arc::new(base.with_settings(&settings.sockets).for_endpoint(endpoint));
-        Self { settings, sockets }
-    }
-
-    fn lifetimes(&self) -> Lifetimes {
-        let names = &self.settings.names;
-        Lifetimes {
-            min_ttl: millis(names.dns_min_ttl_ms),
-            max_ttl: millis(names.dns_max_ttl_ms),
-            default_ttl: millis(names.dns_default_ttl_ms),
-            ..Lifetimes::default()
-        }
-    }
-
-    /// How long the connect may take.
-    pub(crate) fn connect_timeout(&self) -> Duration {
-        millis(self.settings.timeouts.connect_timeout_ms)
-    }
-
-    /// How long a dial may take in all.
-    pub(crate) fn total_timeout(&self) -> Duration {
-        millis(self.settings.timeouts.total_connect_ms())
-    }
-}
-
-/// Milliseconds as a duration.
-pub(crate) const fn millis(millis: u32) -> Duration {
-    Duration::from_millis(millis as u64)
 }
 
 impl<C: Connector> Key<C> {

@@ -112,6 +112,8 @@ mod look;
 #[cfg(not(loom))]
 mod observer;
 #[cfg(not(loom))]
+mod policy;
+#[cfg(not(loom))]
 mod pool;
 #[cfg(not(loom))]
 mod pooled;

@@ -3,7 +3,8 @@
 use crate::{
     CloseReason, Condition, Connection, ConnectionInfo, Connector, Inspect,
     engine::NEVER,
-    inner::{Inner, PoolLease, millis},
+    inner::{Inner, PoolLease},
+    policy::millis,
 };
 
 /// On which occasion a connection is looked at.
@@ -30,7 +31,12 @@ impl<C: Connector> Inner<C> {
             _ => Inspect::Glance,
         };
         look.found = lease.tenant.conn.inspect(how);
-        look.passed = look.found == Condition::Usable && !self.engine.is_dead(lease);
+        // Nobody has asked anything on a fresh connection yet: what came is its peer's greeting.
+        let sound = match look.found {
+            Condition::UnexpectedBytes => when == When::Checkout && !lease.is_reused(),
+            found => found == Condition::Usable,
+        };
+        look.passed = sound && !self.engine.is_dead(lease);
         if look.passed && how == Inspect::Peek {
             lease.tenant.vouched = self.clock(lease.shard()).now();
         }
@@ -90,6 +96,10 @@ impl<C: Connector> Inner<C> {
         let reason = match found {
             Condition::UnexpectedBytes => CloseReason::UnexpectedBytes,
             Condition::Closed => CloseReason::PeerClosed,
+            Condition::Reset => {
+                lease.seat().group().suspect(self.clock(lease.shard()).now());
+                CloseReason::PeerReset
+            }
             Condition::Usable | Condition::Unusable => CloseReason::Unusable,
         };
         // The engine knows better when the watch saw the peer go.

@@ -1,7 +1,7 @@
 //! The pool's handle.
 
 use core::{fmt, time::Duration};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::{
     BackendReport, Builder, Connector, Endpoint, Group, GroupStats, PoolStats, Shard, ShardStats,
@@ -19,6 +19,8 @@ pub struct Pool<C: Connector>(Arc<Keep<C>>);
 struct Keep<C: Connector> {
     inner: Arc<Inner<C>>,
     shards: Box<[Shard]>,
+    /// Held while the limits of the pool change: one caller at a time.
+    resizing: Mutex<()>,
 }
 
 /// What a close or a drain left behind.
@@ -39,7 +41,8 @@ impl<C: Connector> Pool<C> {
     }
 
     pub(crate) fn assemble(inner: Arc<Inner<C>>, shards: Vec<Shard>) -> Self {
-        Self(Arc::new(Keep { inner, shards: shards.into_boxed_slice() }))
+        let shards = shards.into_boxed_slice();
+        Self(Arc::new(Keep { inner, shards, resizing: Mutex::new(()) }))
     }
 
     pub(crate) fn inner(&self) -> &Arc<Inner<C>> {
@@ -106,8 +109,8 @@ impl<C: Connector> Pool<C> {
         max_dialing: Option<u32>,
     ) {
         let limits = crate::engine::TotalLimits { max_live, max_idle, max_dialing };
-        let inner = self.inner();
-        inner.resize_totals(&limits);
+        let _one = self.0.resizing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.inner().resize_totals(&limits);
     }
 
     /// Closes up to `count` connections at rest, of whatever endpoints, the longest at rest first.
@@ -147,10 +150,19 @@ impl<C: Connector> Pool<C> {
         let inner = self.inner();
         inner.close_groups();
         wait_until_empty(inner, deadline, || inner.is_empty()).await;
-        let counts = inner.groups();
-        let counts = counts.iter().map(|seats| (seats.endpoint().clone(), seats.live(inner)));
+        let mut groups = inner.groups();
+        groups.extend(inner.drained());
+        let counts = groups.iter().map(|seats| (seats.endpoint().clone(), seats.live(inner)));
         let mut endpoints: Vec<_> = counts.filter(|(_, live)| *live > 0).collect();
         endpoints.sort_by_cached_key(|(endpoint, _)| endpoint.to_string());
+        // A drained group and its successor are of the same endpoint.
+        endpoints.dedup_by(|next, kept| {
+            let same = next.0 == kept.0;
+            if same {
+                kept.1 += next.1;
+            }
+            same
+        });
         CloseReport { left: inner.slots_in_use(), endpoints }
     }
 }

@@ -8,15 +8,20 @@ use core::{
     task::{Context, Poll},
     time::Duration,
 };
-use std::{io, sync::Arc};
+use std::{
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{
     CloseReason, Connection, Connector, Endpoint, PoolEvent,
     engine::NEVER,
-    inner::{Inner, PoolLease, millis},
+    inner::{Inner, PoolLease},
     look::When,
+    policy::millis,
     sync::{AtomicU8, Ordering},
 };
 
@@ -33,7 +38,7 @@ pub struct Pooled<C: Connector> {
     idle_ms: u32,
     /// What the connection had counted as written before.
     written: u64,
-    /// The most that was done with the connection: one of the constants below.
+    /// What was done with the connection: bits of the constants below.
     touched: AtomicU8,
 }
 
@@ -42,9 +47,9 @@ const UNTOUCHED: u8 = 0;
 /// It was read from through the guard.
 const READ: u8 = 1;
 /// It was written to through the guard.
-const WRITTEN: u8 = 2;
+const WRITTEN: u8 = 1 << 1;
 /// It was reached into; whether that did I/O cannot be told.
-const REACHED_INTO: u8 = 3;
+const REACHED_INTO: u8 = 1 << 2;
 
 impl<C: Connector> Pooled<C> {
     #[inline]
@@ -57,8 +62,11 @@ impl<C: Connector> Pooled<C> {
         {
             leaks.taken(lease.shard(), lease.index(), caller, now);
         }
-        let written = lease.tenant.conn.bytes_written().unwrap_or(0);
-        Self { lease: Some(lease), idle_ms, written, touched: AtomicU8::new(UNTOUCHED) }
+        let touched = AtomicU8::new(UNTOUCHED);
+        let mut guard = Self { lease: Some(lease), idle_ms, written: 0, touched };
+        // In the guard already: a panic in it must not lose the lease.
+        guard.written = guard.lease().tenant.conn.bytes_written().unwrap_or(0);
+        guard
     }
 
     /// The exchange is complete: the connection may serve the next caller. It is closed instead
@@ -101,11 +109,14 @@ impl<C: Connector> Pooled<C> {
     /// ([`Connection::bytes_written`]).
     pub fn was_written(&self) -> Option<bool> {
         // Relaxed: a thread that wrote through the guard had it to itself.
-        match self.touched.load(Ordering::Relaxed) {
-            WRITTEN => Some(true),
-            UNTOUCHED | READ => Some(false),
-            _ => Some(self.lease().tenant.conn.bytes_written()? != self.written),
+        let touched = self.touched.load(Ordering::Relaxed);
+        if touched & WRITTEN != 0 {
+            return Some(true);
         }
+        if touched & REACHED_INTO == 0 {
+            return Some(false);
+        }
+        Some(self.lease().tenant.conn.bytes_written()? != self.written)
     }
 
     /// How many callers it has served before.
@@ -153,8 +164,9 @@ impl<C: Connector> Pooled<C> {
     fn touch(&self, how: u8) {
         // Relaxed: only the drop and `was_written` read it, and they have the guard to themselves.
         // No read-modify-write: two threads that share the guard can only reach into it.
-        if self.touched.load(Ordering::Relaxed) < how {
-            self.touched.store(how, Ordering::Relaxed);
+        let touched = self.touched.load(Ordering::Relaxed);
+        if touched & how == 0 {
+            self.touched.store(touched | how, Ordering::Relaxed);
         }
     }
 
@@ -206,16 +218,40 @@ fn leak_returned<C: Connector>(lease: &PoolLease<C>, leak: crate::leaks::Leak) {
 
 impl<C: Connector> Drop for Pooled<C> {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // Hooks and connections are someone else's code: a second panic, out of a drop, would
+            // end the process.
+            let _ = catch_unwind(AssertUnwindSafe(|| self.leave()));
+        } else {
+            self.leave();
+        }
+    }
+}
+
+impl<C: Connector> Pooled<C> {
+    /// The guard ends without a word: what was used is dirty, unless the connection knows better.
+    #[inline]
+    fn leave(&mut self) {
         // Relaxed: the guard is ours alone here.
         let touched = self.touched.load(Ordering::Relaxed) != UNTOUCHED;
-        let Some(lease) = &self.lease else {
+        // Whatever becomes of the connection's own word, a panic too, the lease ends.
+        let ends = Ends(self);
+        let Some(lease) = &ends.0.lease else {
             return;
         };
-        if touched && !lease.tenant.conn.is_clean_on_drop() {
-            self.end(CloseReason::Dirty);
-        } else {
-            self.give_back();
+        if !touched || lease.tenant.conn.is_clean_on_drop() {
+            ends.0.give_back();
         }
+    }
+}
+
+/// A guard that is being dropped: what it still holds then is dirty.
+struct Ends<'a, C: Connector>(&'a mut Pooled<C>);
+
+impl<C: Connector> Drop for Ends<'_, C> {
+    #[inline]
+    fn drop(&mut self) {
+        self.0.end(CloseReason::Dirty);
     }
 }
 

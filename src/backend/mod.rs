@@ -19,6 +19,7 @@ mod tests;
 #[cfg(target_os = "linux")]
 mod uring;
 
+pub(crate) use options::is_refused;
 pub(crate) use ports::PortConflicts;
 pub use probe::{Backend, ParseBackendError};
 pub(crate) use probe::{Opened, open};

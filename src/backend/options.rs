@@ -110,6 +110,11 @@ pub(super) fn refused(option: impl fmt::Display, source: io::Error) -> io::Error
     io::Error::other(Refused { option: option.to_string(), source })
 }
 
+/// Whether a dial failed because its socket could not be set up: nobody was asked yet.
+pub(crate) fn is_refused(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|cause| cause.is::<Refused>())
+}
+
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.option, self.source)

@@ -98,6 +98,19 @@ impl Socket {
         }
     }
 
+    /// Off the reactor that it is registered with, which may end before the pool does.
+    ///
+    /// # Errors
+    /// When the reactor does not let go of it.
+    pub(crate) fn unregistered(self) -> io::Result<Self> {
+        match self.0 {
+            Kind::Registered(stream) => Ok(stream.into_std()?.into()),
+            #[cfg(unix)]
+            Kind::RegisteredUnix(stream) => Ok(stream.into_std()?.into()),
+            _ => Ok(self),
+        }
+    }
+
     /// Whether it leads to a unix socket.
     pub fn is_unix(&self) -> bool {
         #[cfg(unix)]

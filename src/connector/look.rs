@@ -11,7 +11,7 @@ pub(super) fn condition(peeked: &io::Result<usize>) -> Condition {
         Ok(_) => Condition::UnexpectedBytes,
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Condition::Usable,
         // Reset, timed out, out of reach: whatever it is, the connection is no more.
-        Err(_) => Condition::Closed,
+        Err(_) => Condition::Reset,
     }
 }
 
@@ -45,7 +45,7 @@ mod tests {
         assert_eq!(condition(&Ok(1)), Condition::UnexpectedBytes);
         assert_eq!(condition(&Err(WouldBlock.into())), Condition::Usable);
         for kind in [ConnectionReset, HostUnreachable, TimedOut] {
-            assert_eq!(condition(&Err(kind.into())), Condition::Closed);
+            assert_eq!(condition(&Err(kind.into())), Condition::Reset);
         }
     }
 }

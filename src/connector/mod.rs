@@ -114,8 +114,11 @@ pub enum Inspect {
 pub enum Condition {
     /// It can serve another exchange, as far as the look went.
     Usable,
-    /// It is closed or reset, as a rule by its peer.
+    /// It is closed, as a rule by its peer.
     Closed,
+    /// It broke: reset, timed out, or its peer is out of reach. What else leads there may be
+    /// broken too.
+    Reset,
     /// Its peer sent something that nobody asked for: the next response would not be the next
     /// caller's.
     UnexpectedBytes,

@@ -147,6 +147,12 @@ impl<T, E, K> Engine<T, E, K> {
         (0..count).take_while(|_| self.evict_oldest(CloseReason::Evicted)).count()
     }
 
+    /// Forgets which groups starve, so that none of them is kept alive. For an engine in which no
+    /// dial will begin any more.
+    pub fn forget_starving(&self) {
+        self.totals.forget_starving();
+    }
+
     /// Connections of all groups, dials and closes under way included, where there is a limit.
     pub fn total_live(&self) -> Option<u32> {
         self.totals.live.as_ref().map(|live| live.live())

@@ -121,6 +121,11 @@ impl Credits {
         (0..self.accounts.len()).map(|lane| self.idle(lane)).sum()
     }
 
+    /// Whether as many rest as may: a snapshot.
+    pub fn is_full(&self) -> bool {
+        self.total_idle() >= self.cap.get()
+    }
+
     #[cold]
     #[inline(never)]
     fn take_slow(&self, lane: usize) -> bool {

@@ -83,6 +83,28 @@ impl Demand {
         self.sub(WAITING);
     }
 
+    /// A caller waits no more, unless a dial is under way for it: whether it left.
+    #[must_use]
+    pub fn leave_undialed(&self) -> bool {
+        let mut bits = guess(&self.0);
+        loop {
+            let wanted = Wanted::unpack(bits);
+            if wanted.waiting <= wanted.dialing {
+                return false;
+            }
+            // AcqRel: as in `sub`.
+            match self.0.compare_exchange_weak(
+                bits,
+                bits - WAITING,
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return true,
+                Err(found) => bits = found,
+            }
+        }
+    }
+
     /// A dial ended and its outcome went to a caller. In one step, so that no newcomer between
     /// the two counts a dial that is over as its own.
     pub fn served_by_dial(&self) {

@@ -35,7 +35,7 @@ impl<T, E, K> Engine<T, E, K> {
         group.lane(seat.shard).counters.opened();
         self.totals.dial_over(group, dial.permit);
         let slow = now.since(dial.started) >= group.limits.slow_connect_ms();
-        self.judge(dial, if slow { Judgement::Bad } else { Judgement::Good }, moment);
+        let changed = self.judge(dial, if slow { Judgement::Bad } else { Judgement::Good }, moment);
         let tenant = Tenant {
             conn,
             seat: Arc::clone(seat),
@@ -69,8 +69,8 @@ impl<T, E, K> Engine<T, E, K> {
                 }
             }
         }
-        // A limit on dials may have kept others from theirs.
-        if group.dials.is_limited() {
+        // A limit on dials may have kept others from theirs, or the breaker does now.
+        if changed || group.dials.is_limited() {
             self.dial_if_needed(seat, now);
         }
         self.feed(now);
@@ -97,9 +97,12 @@ impl<T, E, K> Engine<T, E, K> {
         self.totals.dial_over(group, dial.permit);
         let judgement = match failure {
             Failure::Peer(_) => Judgement::Bad,
-            Failure::Local(_) | Failure::GivenUp => Judgement::None,
+            Failure::Local(_) => Judgement::Local,
+            Failure::GivenUp => Judgement::None,
         };
         self.judge(dial, judgement, moment);
+        // Before anybody is told: who tries again at once finds the permit.
+        self.totals.gone(group, dial.class);
         match (goal, failure) {
             // A caller that has left does not care.
             (Goal::Alone(caller), failure) => {
@@ -115,8 +118,14 @@ impl<T, E, K> Engine<T, E, K> {
                 None => group.demand.dial_over(),
             },
         }
-        self.totals.gone(group, dial.class);
-        self.dial_if_needed(seat, moment.now);
+        // SeqCst: pairs with the fence in `take_place`. Who is counted but not in line yet looks
+        // for itself; a dial for it now could fail before it is there to be told, over and over.
+        fence(Ordering::SeqCst);
+        if !group.waiters.is_empty() {
+            // Also for those that a breaker which has tripped keeps from theirs: after the first in
+            // line, whose dial this was.
+            self.dial_if_needed(seat, moment.now);
+        }
         self.feed(moment.now);
         true
     }
@@ -164,8 +173,8 @@ impl<T, E, K> Engine<T, E, K> {
     /// so nobody can come between.
     ///
     /// # Errors
-    /// When the group is closed, its breaker is open, or the shard has no slot; the connection is
-    /// ended all the same.
+    /// When the group is closed, its breaker is open, or the shard has no slot; the connection goes
+    /// back to rest.
     pub fn redial(
         &self,
         lease: Lease<T, E, K>,
@@ -180,9 +189,8 @@ impl<T, E, K> Engine<T, E, K> {
         let (place, pass) = match place {
             Ok(found) => found,
             Err(no) => {
-                let closed = no == NoDial::Closed;
-                let reason = if closed { CloseReason::PoolClosed } else { CloseReason::Replaced };
-                self.discard(lease, reason);
+                // A connection that serves is worth most where none can be dialled.
+                self.put_back(lease);
                 return Err(no);
             }
         };
@@ -205,13 +213,20 @@ impl<T, E, K> Engine<T, E, K> {
         if let Err(left) = group.backoff.may_try(now) {
             return Err(NoDial::Open(left));
         }
+        if !self.totals.may_rest() {
+            // It would end another's rest, whose group would dial in its turn.
+            return Err(NoDial::NoPermit);
+        }
         let permit = self.totals.permit(seat, Class::Pooled, now).map_err(|_| NoDial::NoPermit)?;
         let started = match group.demand.claim_spare() {
             false => Err(NoDial::Closed),
             true => self.charge_dial(seat, permit, now).inspect_err(|_| group.demand.dial_over()),
         };
         if started.is_err() {
-            self.return_permits(seat, permit, now);
+            self.return_permits(seat, permit);
+            // Our permits were out for a moment: somebody in line may have missed them.
+            self.dial_if_needed(seat, now);
+            self.feed(now);
         }
         started
     }
@@ -253,6 +268,18 @@ impl<T, E, K> Engine<T, E, K> {
     /// A waiter that no dial can start for takes an idle connection wherever one is, so that INV-5
     /// holds for it whatever the stealing threshold says.
     pub(super) fn dial_if_needed(&self, seat: &Arc<Seat<T, E, K>>, now: Tick) -> Option<Lack> {
+        let mut returned = false;
+        let lack = self.dial_for(seat, now, &mut returned);
+        if returned {
+            self.feed(now);
+        }
+        lack
+    }
+
+    /// [`Self::dial_if_needed`] without a look after other groups; notes whether permits came back
+    /// that those may want. Not both in one, or a row of starving groups whose dials cannot start
+    /// would be a row of calls on the stack.
+    fn dial_for(&self, seat: &Arc<Seat<T, E, K>>, now: Tick, returned: &mut bool) -> Option<Lack> {
         let group = &*seat.group;
         loop {
             // SeqCst: see above; pairs with itself, with the fence in `wait` and with the one in
@@ -265,23 +292,29 @@ impl<T, E, K> Engine<T, E, K> {
                 Ok(permit) => permit,
                 Err(lack) => {
                     self.settle(group, seat.shard, ANYWHERE);
-                    if lack == Lack::Total && !self.totals.may_live() {
-                        // Another group's connection that rests makes room; its end feeds us.
-                        self.evict_oldest(CloseReason::Evicted);
+                    if lack == Lack::Total {
+                        if let Some(left) = group.rejects(now) {
+                            // Nothing of its own will come back to them.
+                            self.fail_excess(group, seat.shard, left);
+                            return None;
+                        }
+                        self.evict_for(group, now);
                     }
                     return Some(lack);
                 }
             };
             if !group.demand.claim_dial() {
                 // Somebody else saw to it. Our permits were out for a moment: look again.
-                self.return_permits(seat, permit, now);
+                self.return_permits(seat, permit);
+                *returned = true;
                 continue;
             }
             match self.charge_dial(seat, permit, now) {
                 Ok(()) => {}
                 Err(NoDial::Open(left)) => {
                     group.demand.dial_over();
-                    self.return_permits(seat, permit, now);
+                    self.return_permits(seat, permit);
+                    *returned = true;
                     self.fail_excess(group, seat.shard, left);
                     if group.waiters.is_empty() {
                         return None;
@@ -290,7 +323,8 @@ impl<T, E, K> Engine<T, E, K> {
                 Err(_) => {
                     self.settle(group, seat.shard, ANYWHERE);
                     let told = self.fail_one(group, Outcome::Exhausted);
-                    self.return_permits(seat, permit, now);
+                    self.return_permits(seat, permit);
+                    *returned = true;
                     // SeqCst: as above, of "our permit came back" and "a caller lined up". One that
                     // is counted but not in line yet looks for itself; we do not spin for it.
                     fence(Ordering::SeqCst);
@@ -309,7 +343,8 @@ impl<T, E, K> Engine<T, E, K> {
             return;
         }
         // Bounded: a group that starves again lines up again, and `tend` looks after all of them.
-        for _ in 0..FEED_AT_ONCE {
+        let mut fed = 0;
+        while fed < FEED_AT_ONCE {
             // SeqCst: pairs with the fence in `Totals::permit`: we see the group that lined up, or
             // its second look sees the permit.
             fence(Ordering::SeqCst);
@@ -319,7 +354,20 @@ impl<T, E, K> Engine<T, E, K> {
             let Some(seat) = self.totals.next_starving() else {
                 return;
             };
-            self.dial_if_needed(&seat, now);
+            // Those whose callers have left or were served cost nothing and do not count.
+            fed += usize::from(seat.group.demand.wanted().needs_dial());
+            self.dial_for(&seat, now, &mut false);
+        }
+    }
+
+    /// The whole pool is full: another group's connection that rests makes room, unless as many
+    /// are on their way out for that as dials want to begin. Its end feeds us.
+    #[cold]
+    fn evict_for(&self, group: &Group<T, E, K>, now: Tick) {
+        let wanted = group.demand.wanted();
+        let need = wanted.waiting.saturating_sub(wanted.dialing);
+        if !self.totals.may_live() && self.totals.lacks_room(need) {
+            self.evict_oldest_soon(now);
         }
     }
 
@@ -331,9 +379,9 @@ impl<T, E, K> Engine<T, E, K> {
         now: Tick,
     ) -> Result<(), NoDial> {
         let pass = self.admit(seat, now).map_err(NoDial::Open)?;
-        let (index, ticket) =
-            self.reserve(seat).inspect_err(|_| seat.group.withdraw(pass.clone()))?;
-        let (seat, goal, class) = (Arc::clone(seat), Goal::Line, Class::Pooled);
+        let (seat, index, ticket) =
+            self.reserve_near(seat).inspect_err(|_| seat.group.withdraw(pass.clone()))?;
+        let (goal, class) = (Goal::Line, Class::Pooled);
         let shard = seat.shard;
         let dial = Reservation { seat, index, ticket, started: now, goal, class, permit, pass };
         self.charge(shard, Duty::Dial(dial));
@@ -400,6 +448,21 @@ impl<T, E, K> Engine<T, E, K> {
         waiter
     }
 
+    /// A slot of the seat's shard or, where that has none, of another that the group has a lane on:
+    /// who dials for the line need not be on the shard of the one that waits.
+    fn reserve_near(&self, seat: &Arc<Seat<T, E, K>>) -> Result<Reserved<T, E, K>, NoDial> {
+        if let Ok((index, ticket)) = self.reserve(seat) {
+            return Ok((Arc::clone(seat), index, ticket));
+        }
+        for shard in seat.group.shards_from(seat.shard).skip(1) {
+            if let Some((index, ticket)) = self.shards[shard.get()].slab.reserve() {
+                let group = Arc::clone(&seat.group);
+                return Ok((Arc::new(Seat { group, shard }), index, ticket));
+            }
+        }
+        Err(NoDial::Exhausted)
+    }
+
     fn reserve(&self, seat: &Seat<T, E, K>) -> Result<(SlotIndex, Generation), NoDial> {
         self.shards[seat.shard.get()].slab.reserve().ok_or(NoDial::Exhausted)
     }
@@ -411,11 +474,10 @@ impl<T, E, K> Engine<T, E, K> {
         slab.release(index);
     }
 
-    /// Puts back the permits of a dial that did not start.
-    fn return_permits(&self, seat: &Arc<Seat<T, E, K>>, permit: DialPermit, now: Tick) {
+    /// Puts back the permits of a dial that did not start. To be followed by [`Self::feed`].
+    fn return_permits(&self, seat: &Arc<Seat<T, E, K>>, permit: DialPermit) {
         self.totals.dial_over(&seat.group, permit);
         self.totals.gone(&seat.group, Class::Pooled);
-        self.feed(now);
     }
 
     /// The breaker's leave to dial, or for how long it refuses.
@@ -428,53 +490,67 @@ impl<T, E, K> Engine<T, E, K> {
         Ok(Some(pass))
     }
 
-    /// What the outcome of a dial says of its endpoint.
-    fn judge(&self, dial: &Reservation<T, E, K>, judgement: Judgement, moment: Moment) {
+    /// What the outcome of a dial says of its endpoint. Says whether the breaker has changed: then
+    /// [`Self::dial_if_needed`] has to follow, for those in line.
+    fn judge(&self, dial: &Reservation<T, E, K>, judgement: Judgement, moment: Moment) -> bool {
+        // None: it was not the breaker that let it through, so it says nothing of the endpoint.
+        let Some(pass) = dial.pass.clone() else {
+            return false;
+        };
         let group = &*dial.seat.group;
         match judgement {
             Judgement::Good => {
                 group.backoff.succeeded();
             }
-            Judgement::Bad => {
+            // The background leaves off also where we are to blame.
+            Judgement::Bad | Judgement::Local => {
                 let rules = group.backoff_rules();
                 group.backoff.failed(dial.started, moment.now, &rules, moment.random);
             }
             Judgement::None => {}
         }
-        let Some(pass) = dial.pass.clone() else {
-            return;
-        };
         let rules = group.breaker_rules();
         let change = match judgement {
             Judgement::Good => group.breaker.succeeded(pass, &rules, moment.now),
             Judgement::Bad => group.breaker.failed(pass, &rules, moment.now, moment.random),
-            Judgement::None => {
+            Judgement::Local | Judgement::None => {
                 group.breaker.withdrawn(pass);
                 None
             }
         };
         if let Some(change) = change {
-            self.breaker_changed(&dial.seat, change, moment.now);
+            self.note_change(&dial.seat, change, moment.now);
         }
+        change.is_some()
     }
 
     /// Follows a change of a group's breaker: those in line learn of it, and the shard tells.
     #[cold]
     pub(super) fn breaker_changed(&self, seat: &Arc<Seat<T, E, K>>, change: Change, now: Tick) {
-        let group = &*seat.group;
-        if change.to == BreakerState::Closed {
-            group.ramp.start(now);
-        }
-        self.charge(seat.shard, Duty::Tell(Arc::clone(seat), change));
+        self.note_change(seat, change, now);
         self.dial_if_needed(seat, now);
     }
+
+    #[cold]
+    fn note_change(&self, seat: &Arc<Seat<T, E, K>>, change: Change, now: Tick) {
+        // From forced closed there is nothing to recover from.
+        if change.to == BreakerState::Closed && change.from != BreakerState::ForcedClosed {
+            seat.group.ramp.start(now);
+        }
+        self.charge(seat.shard, Duty::Tell(Arc::clone(seat), change));
+    }
 }
+
+/// A slot, its ticket, and the seat on its shard.
+type Reserved<T, E, K> = (Arc<Seat<T, E, K>>, SlotIndex, Generation);
 
 /// What a dial's outcome says of the endpoint.
 #[derive(Clone, Copy, Debug)]
 enum Judgement {
     Good,
     Bad,
+    /// Nothing, but the next one would end as badly.
+    Local,
     None,
 }
 

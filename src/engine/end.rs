@@ -26,6 +26,7 @@ impl<T, E, K> Engine<T, E, K> {
         self.slot(shard, lease.index).discard();
         let Tenant { conn, seat, class, opened, uses, .. } = lease.tenant;
         let (index, permit, life) = (lease.index, Some(class), (opened, uses));
+        self.totals.leaving(&seat.group, class);
         let place = Place { seat, index, reason: CloseReason::Detached, life, permit };
         self.charge(shard, Duty::Close(Doomed { conn: None, place }));
         conn
@@ -59,8 +60,11 @@ impl<T, E, K> Engine<T, E, K> {
         slab.slot(index).vacate();
         slab.release(index);
         seat.group.lane(seat.shard).counters.closed(reason);
+        if reason == CloseReason::Evicted {
+            self.totals.note_leaving(false);
+        }
         if let Some(class) = permit {
-            self.totals.gone(&seat.group, class);
+            self.totals.closed(&seat.group, class);
         }
         self.dial_if_needed(&seat, now);
         self.feed(now);
@@ -80,6 +84,10 @@ impl<T, E, K> Engine<T, E, K> {
     pub(super) fn doom(&self, index: SlotIndex, tenant: Tenant<T, E, K>, reason: CloseReason) {
         let Tenant { conn, seat, class, opened, uses, .. } = tenant;
         let shard = seat.shard;
+        if reason == CloseReason::Evicted {
+            self.totals.note_leaving(true);
+        }
+        self.totals.leaving(&seat.group, class);
         let place = Place { seat, index, reason, life: (opened, uses), permit: Some(class) };
         self.charge(shard, Duty::Close(Doomed { conn: Some(conn), place }));
     }

@@ -3,6 +3,7 @@
 use std::collections::BinaryHeap;
 
 use super::{CloseReason, Engine, Generation, ShardId, credits::Credits, ring::Ring, slab::Hint};
+use crate::{clock::Tick, sync::Setting};
 
 /// The connections that rested longest when somebody last looked, oldest first.
 ///
@@ -12,14 +13,21 @@ use super::{CloseReason, Engine, Generation, ShardId, credits::Credits, ring::Ri
 #[derive(Debug)]
 pub(super) struct Oldest {
     seen: Ring<(ShardId, Hint)>,
+    /// When somebody last looked for room and nothing rested, in units of [`QUIET_MS`] and one
+    /// more; zero for never.
+    in_vain: Setting,
 }
+
+/// For so long after a look in vain nobody looks again who only wants room: callers that miss at
+/// the pool's limit would pass over every slot each time.
+const QUIET_MS: u32 = 8;
 
 /// How many a look keeps.
 const KEPT: usize = if cfg!(loom) { 2 } else { 64 };
 
 impl Oldest {
     pub(super) fn new() -> Self {
-        Self { seen: Ring::new(KEPT) }
+        Self { seen: Ring::new(KEPT), in_vain: Setting::new(0) }
     }
 }
 
@@ -39,6 +47,14 @@ impl<T, E, K> Engine<T, E, K> {
             if !self.look_for_oldest() {
                 return false;
             }
+        }
+    }
+
+    /// As [`Self::evict_oldest`], for who comes often and to whom a few milliseconds are nothing.
+    pub(super) fn evict_oldest_soon(&self, now: Tick) {
+        let unit = now.as_millis() / QUIET_MS + 1;
+        if self.oldest.in_vain.get() != unit && !self.evict_oldest(CloseReason::Evicted) {
+            self.oldest.in_vain.set(unit);
         }
     }
 

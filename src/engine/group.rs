@@ -52,8 +52,14 @@ pub struct Group<T, E, K = ()> {
     pub(super) retention: Retention,
     /// Grows with each eviction: connections of an earlier epoch are not handed out any more.
     pub(super) epoch: AtomicU32,
+    /// Dials of a warm-up that could not begin yet.
+    pub(super) owed: AtomicU32,
+    /// Somebody begins them.
+    pub(super) warming: AtomicBool,
     /// Stands in the queue of those that a limit of the whole pool kept from a dial.
     pub(super) starving: AtomicBool,
+    /// Connections out to be asked whether they live: they are as good as at rest.
+    pub(super) asked: AtomicU32,
     /// When a connection last died by reset, odd; zero for never.
     suspect: Setting,
 }
@@ -76,7 +82,7 @@ pub enum Outcome<T, E, K = ()> {
     Ready(Lease<T, E, K>),
     /// A dial failed, for this cause.
     Failed(E),
-    /// The dial's shard has no vacant slot.
+    /// No shard of the group has a vacant slot.
     Exhausted,
     /// The breaker is open, for so many milliseconds more.
     Open(u32),
@@ -98,13 +104,13 @@ pub struct Seat<T, E, K = ()> {
 impl<T, E> Group<T, E> {
     /// A group with lanes on `shards` shards from `first` on, without a key.
     pub fn new(first: ShardId, shards: usize, limits: GroupLimits) -> Self {
-        Self::with_key((), first, shards, limits)
+        Self::with_key((), first, shards, limits, Tick::from_millis(0))
     }
 }
 
 impl<T, E, K> Group<T, E, K> {
-    /// A group of an endpoint that its owner knows by `key`.
-    pub fn with_key(key: K, first: ShardId, shards: usize, limits: GroupLimits) -> Self {
+    /// A group of an endpoint that its owner knows by `key`, made at `now`.
+    pub fn with_key(key: K, first: ShardId, shards: usize, limits: GroupLimits, now: Tick) -> Self {
         // Twice the cap: at least half of a full lane is stale, so making room finds a stale
         // hint soon. Capped, because a lane seldom holds all that the group may rest.
         let hints = (2 * limits.max_idle as usize).clamp(MIN_HINTS, MAX_HINTS);
@@ -128,9 +134,12 @@ impl<T, E, K> Group<T, E, K> {
             breaker: Breaker::new(),
             backoff: Backoff::new(),
             ramp: Ramp::new(),
-            retention: Retention::new(Tick::from_millis(0)),
+            retention: Retention::new(now),
             epoch: AtomicU32::new(0),
+            owed: AtomicU32::new(0),
+            warming: AtomicBool::new(false),
             starving: AtomicBool::new(false),
+            asked: AtomicU32::new(0),
             suspect: Setting::new(0),
             limits: Limits::new(&limits),
         }
@@ -151,9 +160,27 @@ impl<T, E, K> Group<T, E, K> {
         &self.limits
     }
 
+    /// Whether it was closed for good.
+    pub fn is_closed(&self) -> bool {
+        self.demand.wanted().closed
+    }
+
     /// Where the breaker stands, as a dial would find it.
     pub fn breaker_state(&self, now: Tick) -> BreakerState {
-        self.breaker.glance(now)
+        match self.breaker.glance(now) {
+            // Switched off, it holds nobody up.
+            BreakerState::Open | BreakerState::HalfOpen if self.limits.breaker() == 0 => {
+                BreakerState::Closed
+            }
+            state => state,
+        }
+    }
+
+    /// So many dials ahead of all callers are owed to a group that was made just now:
+    /// [`Engine::dial_owed`](super::Engine::dial_owed).
+    pub fn begin(&self, owed: u32) {
+        // Relaxed: nobody else knows the group yet.
+        self.owed.store(owed, Ordering::Relaxed);
     }
 
     pub(super) fn breaker_rules(&self) -> BreakerRules {
@@ -189,8 +216,16 @@ impl<T, E, K> Group<T, E, K> {
     }
 
     /// A connection died by reset: its siblings may have, too.
-    pub(super) fn suspect(&self, since: Tick) {
+    pub fn suspect(&self, since: Tick) {
         self.suspect.set(since.as_millis() | 1);
+    }
+
+    /// Forgets a reset so old that it would soon read as one to come.
+    pub(super) fn forget_suspicion(&self, now: Tick) {
+        let since = self.suspect.get();
+        if since != 0 && now.since(Tick::from_millis(since)) > Tick::FAR / 2 {
+            self.suspect.set(0);
+        }
     }
 
     /// Whether a sibling died by reset since this connection was last seen to live.
@@ -212,10 +247,13 @@ impl<T, E, K> Group<T, E, K> {
         }
     }
 
-    /// For how long the breaker refuses a dial, if it does, nothing rests and no dial is under way.
+    /// For how long the breaker refuses a dial, if it does, nothing rests and no dial is to spare:
+    /// each that is under way is for one who waits already.
     pub(super) fn rejects(&self, now: Tick) -> Option<u32> {
         let rules = self.breaker_rules();
-        if self.breaker.is_closed() || self.demand.wanted().dialing > 0 {
+        let wanted = self.demand.wanted();
+        // Of a held group everybody waits: what it is held for may bring the endpoint back.
+        if self.breaker.is_closed() || wanted.held || wanted.dialing > wanted.waiting {
             return None;
         }
         let left = self.breaker.rejects(&rules, now)?;
@@ -264,5 +302,6 @@ impl<T, E, K> Seat<T, E, K> {
     }
 }
 
-const MIN_HINTS: usize = if cfg!(any(test, loom, fuzzing)) { 2 } else { 16 };
+/// What the default cap comes to: a lane keeps its room when the cap is raised.
+const MIN_HINTS: usize = if cfg!(any(test, loom, fuzzing)) { 2 } else { 256 };
 const MAX_HINTS: usize = 1 << 16;

@@ -37,14 +37,15 @@ impl<T, E, K> Engine<T, E, K> {
     }
 
     /// Puts a clean connection to rest, or hands it to the caller that waits longest.
-    #[inline]
+    #[cfg(any(test, loom, fuzzing))]
     pub fn give_back(&self, lease: Lease<T, E, K>, now: Tick) {
         // The seat's count is the shard's own line; the group must outlive the hand-over.
         let seat = Arc::clone(&lease.tenant.seat);
         self.give_back_to(&seat, lease, now);
     }
 
-    /// [`Self::give_back`] by a caller that has a reference to the lease's seat at hand.
+    /// Puts a clean connection to rest, or hands it to the caller that waits longest. `seat` is the
+    /// lease's own, of which the caller has a reference: the group must outlive the hand-over.
     #[inline]
     pub fn give_back_to(&self, seat: &Seat<T, E, K>, mut lease: Lease<T, E, K>, now: Tick) {
         lease.tenant.uses = lease.tenant.uses.saturating_add(1);
@@ -247,7 +248,8 @@ impl<T, E, K> Engine<T, E, K> {
         } else if tenant.uses >= group.limits.max_uses() {
             CloseReason::MaxUses
         } else if tenant.class == Class::Overflow && !group.demand.wanted().closed {
-            if !self.is_dead(&lease) && group.demand.wanted().waiting > 0 {
+            let wanted = group.demand.wanted();
+            if !self.is_dead(&lease) && wanted.waiting > 0 && !wanted.held {
                 match self.hand_off(lease, Served::ByReturn) {
                     Ok(()) => return,
                     Err(back) => lease = back,

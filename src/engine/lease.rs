@@ -60,7 +60,7 @@ pub enum Class {
     Direct,
 }
 
-/// The right to use a connection. It must end in [`super::Engine::give_back`],
+/// The right to use a connection. It must end in [`super::Engine::give_back_to`],
 /// [`super::Engine::discard`] or [`super::Engine::detach`].
 #[derive(Debug)]
 #[must_use = "a lease that is dropped leaks its slot"]

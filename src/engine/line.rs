@@ -2,7 +2,7 @@
 
 use super::{
     Cancelled, CloseReason, Engine, Group, GroupWaiter, Lease, Outcome, Refused, Seat, ShardId,
-    totals::Lack,
+    Waiter, totals::Lack,
 };
 use crate::{
     clock::Tick,
@@ -36,14 +36,28 @@ impl<T, E, K> Engine<T, E, K> {
         steal_min: u32,
         now: Tick,
     ) -> Result<Arc<GroupWaiter<T, E, K>>, Refused> {
-        let (waiter, lack) = self.line_up(seat, steal_min, now)?;
-        if matches!(lack, Some(Lack::Live | Lack::Total)) && !waiter.is_filled() {
+        let group = &*seat.group;
+        let (mut waiter, mut lack) = self.line_up(seat, steal_min, now)?;
+        // What lacks may lack for one that lined up beside this one. Of as many as dials are under
+        // way none leaves, whoever it was that began them.
+        while matches!(lack, Some(Lack::Live | Lack::Total)) && !waiter.is_filled() {
             match waiter.cancel() {
-                Cancelled::InTime => self.note_left(&seat.group),
-                Cancelled::TooLate(Some(Outcome::Ready(lease))) => self.put_back(lease),
-                Cancelled::TooLate(_) => {}
+                Cancelled::InTime => {
+                    group.waiters.note_cancelled();
+                    if group.demand.leave_undialed() {
+                        return Err(Refused::AtLimit);
+                    }
+                    (waiter, lack) = self.take_place(seat, steal_min, now);
+                }
+                Cancelled::TooLate(outcome) => {
+                    waiter = Arc::new(Waiter::alone());
+                    if let Some(outcome) = outcome {
+                        let filled = waiter.fill(outcome);
+                        debug_assert!(filled.is_ok(), "nobody has cancelled it");
+                    }
+                    break;
+                }
             }
-            return Err(Refused::AtLimit);
         }
         Ok(waiter)
     }
@@ -57,7 +71,10 @@ impl<T, E, K> Engine<T, E, K> {
     ) -> Result<Placed<T, E, K>, Refused> {
         let group = &*seat.group;
         let limit = group.limits.max_waiters();
-        if let Some(left) = group.rejects(now) {
+        // While the group is held nobody dials, and by the end of that the breaker may be closed.
+        if !group.demand.wanted().held
+            && let Some(left) = group.rejects(now)
+        {
             return Err(Refused::Open(left));
         }
         if group.waiters.is_clogged(may_stand(limit)) {
@@ -72,14 +89,21 @@ impl<T, E, K> Engine<T, E, K> {
             }
         }
         group.demand.register(limit)?;
+        let placed = self.take_place(seat, steal_min, now);
+        self.dial_ahead(seat, now);
+        Ok(placed)
+    }
+
+    /// The last place in line, for a caller that is counted.
+    fn take_place(&self, seat: &Arc<Seat<T, E, K>>, steal_min: u32, now: Tick) -> Placed<T, E, K> {
+        let group = &*seat.group;
         let waiter = group.waiters.enter();
         // SeqCst: pairs with the fences in `come_back`, `dial_if_needed` and `close`, INV-5. What
         // came to rest, came free or closed before it, we see below; what comes after sees us.
         fence(Ordering::SeqCst);
         self.settle(group, seat.shard, steal_min);
         let lack = self.dial_if_needed(seat, now);
-        self.dial_ahead(seat, now);
-        Ok((waiter, lack))
+        (waiter, lack)
     }
 
     /// A waiting caller leaves. What had been handed to it goes back (INV-7).

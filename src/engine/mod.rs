@@ -43,6 +43,8 @@ pub mod oracle;
 mod order;
 mod permits;
 mod ramp;
+#[cfg(all(test, not(loom)))]
+mod regressions;
 mod retention;
 mod ring;
 #[cfg(all(test, not(loom)))]

@@ -8,6 +8,8 @@ use crate::sync::{AtomicU32, Ordering, Setting};
 #[derive(Debug)]
 pub struct Permits {
     live: AtomicU32,
+    /// Of these, with connections that are being closed.
+    leaving: AtomicU32,
     /// May sink below what is out: then none is given until enough have come back.
     limit: Setting,
 }
@@ -15,7 +17,7 @@ pub struct Permits {
 impl Permits {
     /// All permits free.
     pub fn new(limit: u32) -> Self {
-        Self { live: AtomicU32::new(0), limit: Setting::new(limit) }
+        Self { live: AtomicU32::new(0), leaving: AtomicU32::new(0), limit: Setting::new(limit) }
     }
 
     /// Takes one permit, if one is free.
@@ -53,9 +55,12 @@ impl Permits {
         self.limit() != u32::MAX
     }
 
-    /// How many more are out than may be.
+    /// How many more are out than may be, without those that are about to come back.
     pub fn excess(&self) -> u32 {
-        self.live().saturating_sub(self.limit())
+        // Acquire: pairs with the Release in `put_closed`. Who sees one less that leaves sees one
+        // less that lives, so that no excess appears where there is none.
+        let leaving = self.leaving.load(Ordering::Acquire);
+        self.live().saturating_sub(leaving).saturating_sub(self.limit())
     }
 
     /// Whether one is free: a glance, which `take` must confirm.
@@ -74,6 +79,19 @@ impl Permits {
         // AcqRel: as in `take`.
         let before = self.live.fetch_sub(1, Ordering::AcqRel);
         debug_assert!(before > 0, "INV-2: a permit came back twice");
+    }
+
+    /// A connection is about to be closed: its permit comes back by [`Self::put_closed`].
+    pub fn leave(&self) {
+        // Relaxed: a count that only bounds how many more are closed.
+        self.leaving.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Gives the permit of a connection back that is closed.
+    pub fn put_closed(&self) {
+        self.put();
+        // Release: see `excess`.
+        self.leaving.fetch_sub(1, Ordering::Release);
     }
 
     /// How many are out.

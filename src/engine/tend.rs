@@ -9,8 +9,8 @@ use crate::{
 
 impl<T, E, K> Engine<T, E, K> {
     /// Ends what rested or lived too long on a shard, and takes out what is to be asked whether it
-    /// lives: the caller pings it and says [`Self::answered`] or [`Self::unanswered`]. Returns how
-    /// many ended.
+    /// lives: the caller pings it and says [`Self::answered`], [`Self::unanswered`] or
+    /// [`Self::broke_off`]. Returns how many ended.
     pub fn sweep(&self, shard: ShardId, now: Tick, quiet: &mut Vec<Lease<T, E, K>>) -> usize {
         let mut ended = 0;
         // Acquire: sees the limits that were set before; pairs with the Release in `resize`.
@@ -32,7 +32,11 @@ impl<T, E, K> Engine<T, E, K> {
                     self.discard(lease, reason);
                     ended += 1;
                 }
-                Due::Ping => quiet.push(lease),
+                Due::Ping => {
+                    // Relaxed: an estimate for `tend`.
+                    lease.tenant.seat.group.asked.fetch_add(1, Ordering::Relaxed);
+                    quiet.push(lease);
+                }
                 // The limits have changed, or it was looked at before its time.
                 Due::Nothing => self.put_back(lease),
             }
@@ -45,7 +49,9 @@ impl<T, E, K> Engine<T, E, K> {
         lease.tenant.unanswered = 0;
         lease.tenant.vouched = now;
         lease.tenant.asked = now;
+        let seat = Arc::clone(&lease.tenant.seat);
         self.put_back(lease);
+        was_asked(&seat.group);
     }
 
     /// A connection that was asked whether it lives has not answered, but may again.
@@ -53,10 +59,19 @@ impl<T, E, K> Engine<T, E, K> {
         lease.tenant.unanswered = lease.tenant.unanswered.saturating_add(1);
         if u32::from(lease.tenant.unanswered) >= lease.tenant.seat.group.limits.ping_max_failures()
         {
-            return self.discard(lease, CloseReason::PingFailed);
+            return self.broke_off(lease);
         }
         lease.tenant.asked = now;
+        let seat = Arc::clone(&lease.tenant.seat);
         self.put_back(lease);
+        was_asked(&seat.group);
+    }
+
+    /// A connection that was asked whether it lives cannot be asked again: it ends.
+    pub fn broke_off(&self, lease: Lease<T, E, K>) {
+        let seat = Arc::clone(&lease.tenant.seat);
+        self.discard(lease, CloseReason::PingFailed);
+        was_asked(&seat.group);
     }
 
     /// Brings a group to where its policies want it: within lowered limits, no larger than its
@@ -68,39 +83,81 @@ impl<T, E, K> Engine<T, E, K> {
             return;
         };
         let group = &*seat.group;
+        // Acquire: before the dials, among which they count later; see `dial_owed`.
+        let owed = group.owed.load(Ordering::Acquire);
         let wanted = group.demand.wanted();
         if wanted.closed {
             return;
         }
+        group.forget_suspicion(now);
         self.shrink(group);
-        let idle = group.credits.total_idle();
+        // Relaxed: an estimate, as all of these.
+        let idle = group.credits.total_idle() + group.asked.load(Ordering::Relaxed);
         let live = group.permits.live();
         let in_use = live.saturating_sub(idle).saturating_sub(wanted.dialing);
+        let wanted_live = self.preconnect(group, in_use + wanted.waiting);
         if group.limits.retention_period_ms() != NEVER {
             group.retention.observe(in_use + wanted.waiting);
-            let (min, period) = (group.limits.min_idle(), group.limits.retention_period_ms());
+            // What was dialled ahead is there on purpose.
+            let min = group.limits.min_idle().max(wanted_live.saturating_sub(in_use));
+            let period = group.limits.retention_period_ms();
             let surplus = group.retention.tick(now, idle, in_use, min, period);
             self.close_resting(group, surplus, CloseReason::Shrunk);
         }
         let warm_up = if live == 0 { group.limits.warm_up() } else { 0 };
         let at_rest = group.limits.min_idle().max(warm_up).min(group.limits.max_idle());
-        let wanted_live = self.preconnect(group, in_use + wanted.waiting);
-        let have = idle + wanted.dialing.saturating_sub(wanted.waiting);
+        let have = owed + idle + wanted.dialing.saturating_sub(wanted.waiting);
         let missing = at_rest.saturating_sub(have).max(wanted_live.saturating_sub(live));
-        for seat in seats.iter().cycle().take(missing.min(SPARE_AT_ONCE) as usize) {
+        // A warm-up is for a group without connections, so it is all of it or never.
+        let at_once = missing.min(SPARE_AT_ONCE.max(warm_up));
+        for seat in seats.iter().cycle().take(at_once as usize) {
             if self.dial_spare(seat, now).is_err() {
                 break;
             }
         }
+        self.dial_owed(seats, now);
         // Recovery, the backoff and the pool's limits let more through as time passes.
         self.dial_if_needed(seat, now);
     }
 
-    /// Whether a group needs [`Self::tend`] although it has no connection.
+    /// Whether a group needs [`Self::tend`]: callers wait, connections shall rest, or there are
+    /// some, on whatever shard.
     pub fn wants_tending(&self, group: &Group<T, E, K>) -> bool {
         let wanted = group.demand.wanted();
         let idle = group.limits.min_idle().max(group.limits.warm_up());
-        !wanted.closed && (wanted.waiting > 0 || idle > 0)
+        // Relaxed: a glance, as at the others.
+        let owed = group.owed.load(Ordering::Relaxed);
+        let live = group.permits.live() + group.overflow.live();
+        !wanted.closed && (wanted.waiting > 0 || idle > 0 || owed > 0 || live > 0)
+    }
+
+    /// Begins the dials that are owed to a group: what the limits and the backoff let through now.
+    /// [`Self::tend`] goes on with the others; each is begun once.
+    pub fn dial_owed(&self, seats: &[Arc<Seat<T, E, K>>], now: Tick) {
+        let Some(seat) = seats.first() else {
+            return;
+        };
+        let Group { owed, warming, permits, .. } = &*seat.group;
+        // Acquire: pairs with the Release below; one at a time counts them down.
+        if owed.load(Ordering::Relaxed) == 0 || warming.swap(true, Ordering::Acquire) {
+            return;
+        }
+        for seat in seats.iter().cycle() {
+            // Relaxed: a count, here and below.
+            if owed.load(Ordering::Relaxed) == 0 {
+                break;
+            }
+            if !permits.is_free() {
+                // Callers have seen to it.
+                owed.store(0, Ordering::Relaxed);
+            } else if self.dial_spare(seat, now).is_ok() {
+                // Release: counted as a dial first, so that `tend` counts it once or twice.
+                owed.fetch_sub(1, Ordering::Release);
+            } else {
+                break;
+            }
+        }
+        warming.store(false, Ordering::Release);
     }
 
     /// Dials ahead of need, as the preconnect ratio asks, a few for each caller that lined up:
@@ -129,7 +186,9 @@ impl<T, E, K> Engine<T, E, K> {
             return 0;
         }
         let wanted = (u64::from(callers) * percent).div_ceil(100);
-        wanted.min(group.permits.limit().into()) as u32
+        // No more than may rest: the others would be closed as they come.
+        let most = callers.saturating_add(group.limits.max_idle());
+        wanted.min(group.permits.limit().min(most).into()) as u32
     }
 
     /// Closes so many of a group's connections at rest, those of each lane in its order.
@@ -162,6 +221,12 @@ impl<T, E, K> Engine<T, E, K> {
             group.credits.collect();
         }
     }
+}
+
+/// A connection of the group is out to be asked no more.
+fn was_asked<T, E, K>(group: &Group<T, E, K>) {
+    // Relaxed: an estimate for `tend`.
+    group.asked.fetch_sub(1, Ordering::Relaxed);
 }
 
 /// What is to be done about a connection that rests.

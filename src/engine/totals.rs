@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     clock::Tick,
-    sync::{Arc, Ordering, fence},
+    sync::{Arc, AtomicU32, Ordering, fence},
 };
 
 /// How much all groups of an engine may have together.
@@ -35,6 +35,10 @@ pub struct Totals<T, E, K> {
     /// Accounts by shard.
     pub(super) idle: Option<Credits>,
     starving: Inbox<Arc<Seat<T, E, K>>>,
+    /// How many groups stand in that queue.
+    hungry: AtomicU32,
+    /// Connections on their way out to make room.
+    leaving: AtomicU32,
 }
 
 /// Which permit a dial could not get.
@@ -55,6 +59,8 @@ impl<T, E, K> Totals<T, E, K> {
             dials: limits.max_dialing.map(Permits::new),
             idle: limits.max_idle.map(|cap| Credits::new(shards, cap)),
             starving: Inbox::new(),
+            hungry: AtomicU32::new(0),
+            leaving: AtomicU32::new(0),
         }
     }
 
@@ -66,6 +72,8 @@ impl<T, E, K> Totals<T, E, K> {
     /// The group that starves longest.
     pub(super) fn next_starving(&self) -> Option<Arc<Seat<T, E, K>>> {
         let seat = self.starving.pop()?;
+        // Relaxed: a count that only tempers evictions, here and below.
+        self.hungry.fetch_sub(1, Ordering::Relaxed);
         // AcqRel: the group may line up again from here on; pairs with the swap in `starve`.
         seat.group.starving.swap(false, Ordering::AcqRel);
         Some(seat)
@@ -74,8 +82,35 @@ impl<T, E, K> Totals<T, E, K> {
     fn starve(&self, seat: &Arc<Seat<T, E, K>>) {
         // AcqRel: once in the queue is enough; see `next_starving`.
         if !seat.group.starving.swap(true, Ordering::AcqRel) {
+            self.hungry.fetch_add(1, Ordering::Relaxed);
             self.starving.push(Arc::clone(seat));
         }
+    }
+
+    /// Lets go of the groups that starve: nobody will dial any more.
+    pub(super) fn forget_starving(&self) {
+        while self.next_starving().is_some() {}
+    }
+
+    /// Whether fewer connections are on their way out than dials want to begin: `need` of a group
+    /// that starves, and one at least of each other that does.
+    pub(super) fn lacks_room(&self, need: u32) -> bool {
+        let others = self.hungry.load(Ordering::Relaxed).saturating_sub(1);
+        self.leaving.load(Ordering::Relaxed) < others.saturating_add(need)
+    }
+
+    /// A connection is on its way out to make room, or was.
+    pub(super) fn note_leaving(&self, leaves: bool) {
+        if leaves {
+            self.leaving.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.leaving.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether one more connection may rest, as far as the pool is concerned.
+    pub(super) fn may_rest(&self) -> bool {
+        self.idle.as_ref().is_none_or(|idle| !idle.is_full())
     }
 
     /// Whether one more connection may live, as far as the pool is concerned.
@@ -167,7 +202,23 @@ impl<T, E, K> Totals<T, E, K> {
         put(&self.dials);
     }
 
-    /// The connection is gone, or never was: the permits to live come back.
+    /// A connection is about to be closed: [`Self::closed`] follows.
+    pub(super) fn leaving(&self, group: &Group<T, E, K>, class: Class) {
+        group.lives(class).leave();
+        if let Some(live) = &self.live {
+            live.leave();
+        }
+    }
+
+    /// A connection is closed: the permits to live come back.
+    pub(super) fn closed(&self, group: &Group<T, E, K>, class: Class) {
+        group.lives(class).put_closed();
+        if let Some(live) = &self.live {
+            live.put_closed();
+        }
+    }
+
+    /// A connection never came to be: the permits to live come back.
     pub(super) fn gone(&self, group: &Group<T, E, K>, class: Class) {
         group.lives(class).put();
         put(&self.live);

@@ -79,6 +79,11 @@ impl Names {
         Self { lifetimes, addresses: Vec::new(), next: Next::Now, failures: 0 }
     }
 
+    /// Changes for how long the answers to come are kept.
+    pub(crate) fn set_lifetimes(&mut self, lifetimes: Lifetimes) {
+        self.lifetimes = lifetimes;
+    }
+
     /// The addresses of the last answer, however old. Empty before the first one.
     pub(crate) fn addresses(&self) -> &[IpAddr] {
         &self.addresses

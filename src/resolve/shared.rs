@@ -48,6 +48,11 @@ impl SharedNames {
         Self { name: name.into(), port, known: Mutex::new(known), answered: Notify::new() }
     }
 
+    /// Changes for how long the answers to come are kept.
+    pub(crate) fn set_lifetimes(&self, lifetimes: Lifetimes) {
+        self.known().names.set_lifetimes(lifetimes);
+    }
+
     /// The addresses of the last answer, however old.
     pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
         self.with_port(self.known().names.addresses())
@@ -71,7 +76,7 @@ impl SharedNames {
     }
 
     /// Looks the name up, or waits for the look-up that is under way. Says what changed, to the
-    /// one that looked.
+    /// one that looked; the first answer is no change.
     ///
     /// # Errors
     /// When there is no answer, not even an old one.
@@ -114,8 +119,9 @@ impl SharedNames {
         let outcome = match answer {
             Ok(answer) if !answer.addresses.is_empty() => {
                 known.failure = None;
+                let first = known.names.addresses().is_empty();
                 let change = known.names.answered(answer, clock::now());
-                Ok((self.with_port(known.names.addresses()), Some(change)))
+                Ok((self.with_port(known.names.addresses()), (!first).then_some(change)))
             }
             other => {
                 let error = other.err().unwrap_or_else(|| {

@@ -105,7 +105,12 @@ impl Attempts {
 
     /// The attempts to give up because the deadline has come.
     pub(super) fn overdue(&mut self, now: Instant) -> Vec<DialId> {
-        if self.given_up || now < self.deadline {
+        if now < self.deadline { Vec::new() } else { self.cut_short() }
+    }
+
+    /// The attempts to give up because nobody waits for them.
+    pub(super) fn cut_short(&mut self) -> Vec<DialId> {
+        if self.given_up {
             return Vec::new();
         }
         self.given_up = true;

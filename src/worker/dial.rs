@@ -26,7 +26,8 @@ use crate::{
     clock,
     engine::{Failure, SlotIndex},
     eyeballs::Eyeballs,
-    inner::{Adopted, Policy, millis},
+    inner::Adopted,
+    policy::{Policy, millis},
     resolve::Lookup,
 };
 
@@ -56,15 +57,21 @@ impl<C: Connector> Worker<C> {
             },
         };
         let (adopter, socket) = match adopted {
-            Some(Adopted { socket, done }) => (Some(done), Some(socket)),
+            // The runtime that it is registered with may end before the pool does.
+            Some(Adopted { socket, done }) => (Some(done), Some(socket.unregistered())),
             None => (None, None),
         };
         let resolving = matches!(stage, Stage::Resolving(_));
-        let (timer, peer) = (None, None);
+        let timer = None;
+        let peer = match &socket {
+            Some(Ok(socket)) if key.names().is_some() => socket.peer_addr().ok(),
+            _ => None,
+        };
         let dialing = Dialing { dial, policy, began, deadline, timer, stage, peer, adopter };
         self.work.insert(slot, Work::Dialing(Box::new(dialing)));
         match socket {
-            Some(socket) => self.prepare(slot, socket),
+            Some(Ok(socket)) => self.prepare(slot, socket),
+            Some(Err(error)) => self.fail(slot, |endpoint| DialError::io(endpoint, error)),
             None if resolving => self.set_timer(slot),
             None => self.advance(slot),
         }
@@ -193,6 +200,46 @@ impl<C: Connector> Worker<C> {
         }
     }
 
+    /// Groups were closed: nobody waits for their dials any more, which need not run to their
+    /// timeouts.
+    #[cold]
+    pub(super) fn give_up_closed(&mut self) {
+        self.closes = self.inner.closes();
+        let of_closed = |work: &Work<C>| match work {
+            Work::Dialing(dialing) => dialing.dial.seat().group().is_closed(),
+            _ => false,
+        };
+        let slots = self.work.iter().filter(|(_, work)| of_closed(work)).map(|(slot, _)| *slot);
+        let slots: Vec<SlotIndex> = slots.collect();
+        let closed = |endpoint| {
+            DialError::plain(endpoint, DialErrorKind::Backend, "the group was closed".to_owned())
+        };
+        for slot in slots {
+            let Some(Work::Dialing(dialing)) = self.work.get_mut(&slot) else {
+                continue;
+            };
+            match &mut dialing.stage {
+                Stage::Adopting => {}
+                Stage::Connecting(attempts) => {
+                    for id in attempts.cut_short() {
+                        self.driver.give_up(id);
+                    }
+                    self.advance(slot);
+                }
+                Stage::Resolving(task) => {
+                    self.task_slots.remove(&task.id());
+                    task.abort();
+                    self.fail(slot, closed);
+                }
+                Stage::Preparing(task) => {
+                    self.task_slots.remove(&task.id());
+                    task.abort();
+                    self.reject(slot, None, closed);
+                }
+            }
+        }
+    }
+
     /// A dial that holds no socket has failed.
     pub(super) fn fail(&mut self, slot: SlotIndex, cause: impl FnOnce(Endpoint) -> DialError) {
         if let Some((dial, cause)) = self.end_dial(slot, cause) {
@@ -272,10 +319,18 @@ impl<C: Connector> Worker<C> {
             Ok(Step::Prepared(Err(error))) => self.reject(slot, None, |endpoint| {
                 DialError::new(endpoint, DialErrorKind::Connector, error)
             }),
+            Err(error) if self.is_resolving(slot) => self.fail(slot, |endpoint| {
+                DialError::new(endpoint, DialErrorKind::Resolve, error.into())
+            }),
             Err(error) => self.reject(slot, None, |endpoint| {
                 DialError::new(endpoint, DialErrorKind::Connector, error.into())
             }),
         }
+    }
+
+    fn is_resolving(&self, slot: SlotIndex) -> bool {
+        let work = self.work.get(&slot);
+        matches!(work, Some(Work::Dialing(dialing)) if matches!(dialing.stage, Stage::Resolving(_)))
     }
 
     /// An attempt is over. The first success of a slot wins.
@@ -369,9 +424,7 @@ impl<C: Connector> Worker<C> {
                     self.timers.remove(&(timer, slot));
                 }
                 self.work.remove(&slot);
-                if peer.is_some() || self.inner.leaks().is_some() {
-                    self.peers.met(slot, peer, &seat);
-                }
+                self.peers.met(slot, peer, &seat);
                 if let Some(adopter) = adopter {
                     // Who does not wait any more does not care.
                     let _ = adopter.send(Ok(()));

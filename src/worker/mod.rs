@@ -37,7 +37,8 @@ use crate::{
     backend::{Departure, DialId, Driver, Ending, Event},
     clock::{self, RESOLUTION, Tick},
     engine::{Change, Doomed, Duty, Moment, Place, Reservation, ShardId, SlotIndex},
-    inner::{Inner, Key, Policy, PoolSeat, millis},
+    inner::{Inner, Key, PoolSeat},
+    policy::{Policy, millis},
 };
 
 /// A closure that another thread wants run on the shard's.
@@ -69,6 +70,8 @@ pub(crate) struct Worker<C: Connector> {
     /// The connections whose group or peer the shard has to know.
     peers: Peers<C>,
     random: fastrand::Rng,
+    /// The closes of groups that it has followed.
+    closes: u32,
 }
 
 /// What there is to close of a connection, which is someone else's code: a panic in it, or in its
@@ -157,6 +160,7 @@ impl<C: Connector> Worker<C> {
             chores: JoinSet::new(),
             peers: Peers::default(),
             random: fastrand::Rng::new(),
+            closes: 0,
         }
     }
 
@@ -183,12 +187,20 @@ impl<C: Connector> Worker<C> {
             while let Poll::Ready(Some(done)) = self.tasks.poll_join_next_with_id(cx) {
                 self.on_step(done);
             }
+            if self.inner.closes() != self.closes {
+                self.give_up_closed();
+            }
             self.fire_timers();
             // Last, so that what the steps above asked for is submitted before other tasks run:
             // a connector must not get a socket whose watch is still in the queue.
             match self.driver.turn(cx, &mut self.events) {
                 Ok(Poll::Ready(())) => {}
-                Ok(Poll::Pending) => return self.rest(cx),
+                // A set of tasks that is empty notes no waker, and it may have been when it was
+                // asked above.
+                Ok(Poll::Pending) => match self.tasks.poll_join_next_with_id(cx) {
+                    Poll::Ready(Some(done)) => self.on_step(done),
+                    _ => return self.rest(cx),
+                },
                 Err(error) if !self.fall_back(&error) => return self.rest(cx),
                 Err(_) => {}
             }
@@ -203,6 +215,12 @@ impl<C: Connector> Worker<C> {
         if self.live == 0 {
             self.inner.note_empty();
             if self.inner.is_abandoned() && self.inner.engine.slots_in_use(self.shard) == 0 {
+                // What is left tells of a breaker or waits for a permit; either names a group,
+                // and a group its pool, which would outlive everybody.
+                while let Some(duty) = self.inner.engine.next_duty(self.shard) {
+                    self.take_on(duty);
+                }
+                self.inner.engine.forget_starving();
                 return Poll::Ready(());
             }
             // No connection and nothing to tend, no timer: an unused pool sleeps. Said first,

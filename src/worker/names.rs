@@ -7,18 +7,19 @@ use std::{
     sync::Arc,
 };
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::Worker;
 use crate::{
     CloseReason, Connector, PoolEvent,
     engine::SlotIndex,
-    inner::{Inner, PoolSeat, millis},
+    inner::{Inner, PoolSeat},
+    policy::millis,
     resolve::{Change, Retirement},
 };
 
-/// Of slots whose connection was made by a name, or is watched for leaks: its group and, if it
-/// may have to be retired, its peer.
+/// Of slots with a connection: its group, which may look for leaks one day, and, if it was made by
+/// a name and may have to be retired, its peer.
 pub(super) struct Peers<C: Connector> {
     by_slot: HashMap<SlotIndex, (Option<IpAddr>, PoolSeat<C>)>,
     /// Of each group that has connections to retire: how they are spread over time.
@@ -102,11 +103,15 @@ impl<C: Connector> Worker<C> {
     pub(super) fn refresh(&mut self, seat: &PoolSeat<C>) {
         let (inner, seat) = (Arc::clone(&self.inner), Arc::clone(seat));
         self.chores.spawn_local(async move {
-            let Some(names) = seat.group().key().names() else {
+            let key = seat.group().key();
+            let Some(names) = key.names() else {
                 return;
             };
-            // A failure is logged where it happens; the old addresses stay in use.
-            if let Ok((_, Some(change))) = names.look_up(&*inner.parts.resolver).await {
+            // A failure is logged where it happens; the old addresses stay in use. In time, or a
+            // resolver that never answers would be the last that was asked.
+            let within = seat.group().key().policy().total_timeout();
+            let answer = timeout(within, names.look_up(&*inner.parts.resolver)).await;
+            if let Ok(Ok((_, Some(change)))) = answer {
                 inner.note_change(&seat, &change);
             }
         });
@@ -117,7 +122,7 @@ impl<C: Connector> Inner<C> {
     /// A name leads elsewhere: says so. Each shard retires its own connections.
     pub(crate) fn note_change(&self, seat: &PoolSeat<C>, change: &Change) {
         let Change { appeared, vanished } = change;
-        if vanished.is_empty() {
+        if appeared.is_empty() && vanished.is_empty() {
             return;
         }
         let endpoint = seat.group().key().endpoint();

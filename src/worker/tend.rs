@@ -6,10 +6,11 @@ use tokio::time::timeout;
 
 use super::Worker;
 use crate::{
-    CloseReason, Connector, PoolEvent, clock,
+    Connector, PoolEvent, clock,
     engine::{NEVER, ShardId},
-    inner::{Inner, PoolLease, PoolSeat, millis},
+    inner::{Inner, PoolLease, PoolSeat},
     leaks::Leak,
+    policy::millis,
 };
 
 impl<C: Connector> Worker<C> {
@@ -85,7 +86,7 @@ impl<C: Connector> Worker<C> {
                     inner.engine.unanswered(lease, now);
                 }
                 // Half an answer may be on its way.
-                (Err(_), Some(lease)) => inner.engine.discard(lease, CloseReason::PingFailed),
+                (Err(_), Some(lease)) => inner.engine.broke_off(lease),
                 (_, None) => {}
             }
         });
@@ -139,7 +140,7 @@ struct Asked<C: Connector> {
 impl<C: Connector> Drop for Asked<C> {
     fn drop(&mut self) {
         if let Some(lease) = self.lease.take() {
-            self.inner.engine.discard(lease, CloseReason::PingFailed);
+            self.inner.engine.broke_off(lease);
         }
     }
 }

@@ -318,13 +318,18 @@ impl World {
         };
         let (group, shard) = (self.records[lease.tenant.conn.id].group, lease.shard());
         let full = self.is_full(shard);
+        let (id, rested) = (lease.tenant.conn.id, lease.tenant.rested);
         match self.engine.redial(lease, self.now) {
             Ok(waiter) => self.callers.push(Caller { group, waiter, served: false }),
-            Err(refused) => assert!(match refused {
-                NoDial::Closed => self.sides[group].closed,
-                NoDial::Exhausted => full,
-                NoDial::NoPermit | NoDial::Held | NoDial::Open(_) => false,
-            }),
+            Err(refused) => {
+                // It went back, and its rest goes on.
+                self.records[id].unused_since = Some(rested);
+                assert!(match refused {
+                    NoDial::Closed => self.sides[group].closed,
+                    NoDial::Exhausted => full,
+                    NoDial::NoPermit | NoDial::Held | NoDial::Open(_) => false,
+                });
+            }
         }
     }
 
