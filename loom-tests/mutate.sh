@@ -4,12 +4,45 @@
 #
 #   loom-tests/mutate.sh            all mutants
 #   loom-tests/mutate.sh fence      those whose name contains "fence"
+#   loom-tests/mutate.sh --check    none: whether each text is found exactly once
 #
 # A mutant is an exact text in one file. If the text is not found exactly once the script stops:
 # a mutant that no longer applies would count as killed or survived for nothing.
 set -euo pipefail
 
 only=${1:-}
+check=
+if [[ $only == --check ]]; then
+    check=yes only=
+fi
+
+# Two at once, each with every second mutant and a tree of its own.
+workers=2
+if [[ -z ${MUTATE_SHARE:-} && -z $check ]]; then
+    shares=() failed=0 idle=0
+    for ((share = 0; share < workers; share++)); do
+        MUTATE_SHARE=$share "$0" "$@" &
+        shares+=($!)
+    done
+    for share in "${shares[@]}"; do
+        status=0
+        wait "$share" || status=$?
+        case $status in
+        0) ;;
+        3) idle=$((idle + 1)) ;;
+        *) failed=1 ;;
+        esac
+    done
+    if ((idle == workers)); then
+        echo "no mutant is called $only"
+        exit 1
+    fi
+    echo "${SECONDS}s in all"
+    exit "$failed"
+fi
+share=${MUTATE_SHARE:-}
+number=0
+
 tree=$(cd "$(dirname "$0")/.." && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -29,6 +62,7 @@ export MODELS_FAIL_FAST=1
 killed=0
 survived=0
 wrong=0
+found=0
 declare -A excuse
 
 # Mutants that no model can kill, each with the reason. A mutant listed here that dies is an error
@@ -46,6 +80,10 @@ mutant() {
     if [[ $name != *"$only"* ]]; then
         return
     fi
+    number=$((number + 1))
+    if [[ $share && $((number % workers)) != "$share" ]]; then
+        return
+    fi
     OLD=$4 NEW=$5 python3 - "$work/tree/src/$file" "$name" <<'PY'
 import os, sys
 path, name = sys.argv[1:]
@@ -53,8 +91,15 @@ text, old = open(path).read(), os.environ["OLD"]
 found = text.count(old)
 if found != 1:
     sys.exit(f"{name}: found {found} times instead of once in {path}:\n{old}")
+if old == os.environ["NEW"]:
+    sys.exit(f"{name}: changes nothing")
 open(path, "w").write(text.replace(old, os.environ["NEW"]))
 PY
+    if [[ $check ]]; then
+        found=$((found + 1))
+        cp "$work/pristine/$file" "$work/tree/src/$file"
+        return
+    fi
     local began=$SECONDS verdict=survived
     local entry
     for entry in $tests; do
@@ -99,17 +144,12 @@ red() {
         exit 1
     fi
     models=$(sed -n 's/^ *Executable.*(\(.*\))$/\1/p' "$work/build")
-    # The longest model runs only where it is asked for by name.
-    local skip=(--skip two_waits)
-    if [[ $filter == *two_waits* ]]; then
-        skip=()
-    fi
     # In a subshell, which keeps the shell's own word on an aborted child out of the report.
     if (
         if [[ $filter == *@* ]]; then
             export LOOM_MAX_PREEMPTIONS=${filter#*@}
         fi
-        timeout 120 "$models" ${filter:+"${filter%@*}"} "${skip[@]}"
+        timeout 120 "$models" ${filter:+"${filter%@*}"}
         exit $?
     ) >"$work/run" 2>&1; then
         if grep -q '^running 0 tests' "$work/run"; then
@@ -147,6 +187,10 @@ red_unit() {
 }
 
 # Covered twice: the mutant is as right as the original, in production too.
+equivalent fence-in-resume-off \
+    'the look for a dial that follows fences, and settles again where no dial may start'
+equivalent starving-flag-relaxed \
+    'the fences in `permit` and `dial_if_needed` order what the flag orders'
 equivalent closed-check-in-return-off \
     'a shortcut: rest, fence and settle close it within the same call'
 equivalent hand-off-gives-up \
@@ -211,9 +255,9 @@ mutant put-right-off checkout:stale engine/hit.rs \
 mutant full-ring-drops-hint checkout engine/hit.rs \
     'self.make_room(group, shard, hint);' 'let _ = hint;'
 mutant hang-up-keeps-credit checkout engine/end.rs \
-    'if let HangUp::Idle(tenant) = self.slot(shard, index).hang_up() {
+    'if let HangUp::Idle(tenant) = self.slot(shard, index).hang_up(reason as u32, now) {
             self.unrest(&tenant);' \
-    'if let HangUp::Idle(tenant) = self.slot(shard, index).hang_up() {'
+    'if let HangUp::Idle(tenant) = self.slot(shard, index).hang_up(reason as u32, now) {'
 mutant dead-return-keeps-credit checkout engine/hit.rs \
     'Err(tenant) => {
                 self.unrest(&tenant);' \
@@ -222,34 +266,30 @@ mutant credits-cap-off credits engine/credits.rs \
     '(account.idle < account.quota).then(|| Account { idle:' 'true.then(|| Account { idle:'
 mutant credits-raid-check-off credits engine/credits.rs \
     '(account.idle < account.quota)
-                    .then(' \
+                        .then(' \
     '(account.quota > 0)
-                    .then('
+                        .then('
 
 # --- nobody sleeps while a connection rests ----------------------------------------------------
 recheck='if seat.group.demand.is_contended() {
             self.settle(&seat.group, seat.shard, ANYWHERE);
         }'
-mutant fence-in-return-off 'waiters close' engine/hit.rs \
-    "fence(Ordering::SeqCst);
-        $recheck" "$recheck"
+# One fence for all that comes to rest: after a return, a slow return and a settling pass.
+insight='fence(Ordering::SeqCst);
+        if seat.group.epoch() != epoch {'
+mutant fence-after-rest-off 'waiters close hold evict' engine/hit.rs \
+    "$insight" 'if seat.group.epoch() != epoch {'
 mutant recheck-after-rest-off 'waiters close' engine/hit.rs "$recheck" ''
-settle='self.settle(group, seat.shard, ANYWHERE);
-        }
-    }
-}'
-mutant fence-in-slow-return-off 'waiters close dial' engine/hit.rs \
-    "fence(Ordering::SeqCst);
-            $settle" "$settle"
-mutant settle-in-slow-return-off 'waiters close dial' engine/hit.rs "$settle" '}
-    }
-}'
+mutant settle-in-slow-return-off 'waiters close hold dial' engine/hit.rs \
+    'self.rest_in_sight(lease, seat, now);
+            self.settle(group, seat.shard, ANYWHERE);' \
+    'self.rest_in_sight(lease, seat, now);'
 mutant closed-check-in-return-off 'close' engine/hit.rs \
     'if group.demand.wanted().closed {
             return self.discard(lease, CloseReason::PoolClosed);
         }' ''
 mutant dead-check-in-hand-over-off 'waiters' engine/hit.rs \
-    'if self.is_dead(&lease) {
+    'if self.is_marked(&lease) {
             return self.discard(lease, CloseReason::PeerClosed);
         }' ''
 mutant fence-in-wait-off 'close waiters:sibling waiters:polls dial:vacate' engine/line.rs \
@@ -258,19 +298,12 @@ mutant fence-in-wait-off 'close waiters:sibling waiters:polls dial:vacate' engin
     'self.settle(group, seat.shard, steal_min);'
 mutant settle-in-wait-off 'close dial waiters' engine/line.rs \
     'self.settle(group, seat.shard, steal_min);' 'let _ = steal_min;'
-mutant fence-in-settle-off 'waiters:cancel_vs_wait_vs_return@2' engine/line.rs \
-    'self.rest(lease, &seat, rested);
-                // SeqCst: as in `give_back`; who lined up before it is seen by the next turn.
-                fence(Ordering::SeqCst);' \
-    'self.rest(lease, &seat, rested);'
+mutant settle-rests-unseen 'waiters:cancel_vs_wait_vs_return@2' engine/line.rs \
+    'self.rest_in_sight(lease, &seat, rested);' 'self.rest(lease, &seat, rested);'
 mutant settle-once 'waiters:cancel waiters:checkout_vs_wait' engine/line.rs \
-    'fence(Ordering::SeqCst);
-            }
-        }' \
-    'fence(Ordering::SeqCst);
-                break;
-            }
-        }'
+    'self.rest_in_sight(lease, &seat, rested);' \
+    'self.rest_in_sight(lease, &seat, rested);
+                break;'
 mutant closed-check-in-settle-off close engine/line.rs \
     'if group.demand.wanted().closed {
             while let Some(lease)' \
@@ -286,11 +319,13 @@ mutant fence-in-close-off 'close' engine/end.rs \
             self.settle(group, group.first, ANYWHERE);' \
     'self.settle(group, group.first, ANYWHERE);'
 mutant cancel-keeps-the-lease waiters:cancel engine/line.rs \
-    'Cancelled::TooLate(Some(Outcome::Ready(lease))) => self.put_back(lease)' \
-    'Cancelled::TooLate(Some(Outcome::Ready(lease))) => self.discard(lease, CloseReason::Dirty)'
+    'Cancelled::InTime => {}
+            Cancelled::TooLate(Some(Outcome::Ready(lease))) => self.put_back(lease)' \
+    'Cancelled::InTime => {}
+            Cancelled::TooLate(Some(Outcome::Ready(lease))) => self.discard(lease, CloseReason::Dirty)'
 mutant cancel-stays-counted waiters:cancel engine/line.rs \
     'group.waiters.note_cancelled();
-                group.demand.left();' \
+        group.demand.left();' \
     'group.waiters.note_cancelled();'
 mutant hand-off-gives-up 'waiters:cancel' engine/line.rs \
     'group.waiters.forget_one();
@@ -305,17 +340,17 @@ mutant hand-off-does-not-wake waiters engine/line.rs \
     'return Ok(());'
 mutant purge-looks-after-nobody waiters:purge engine/line.rs \
     'self.settle(group, seat.shard, ANYWHERE);
-            self.dial_if_needed(seat);
+            self.dial_if_needed(seat, now);
             if group' \
     'if group'
 mutant purge-fence-off waiters:purge engine/line.rs \
     'fence(Ordering::SeqCst);
             self.settle(group, seat.shard, ANYWHERE);
-            self.dial_if_needed(seat);' \
+            self.dial_if_needed(seat, now);' \
     'self.settle(group, seat.shard, ANYWHERE);
-            self.dial_if_needed(seat);'
+            self.dial_if_needed(seat, now);'
 mutant purge-dials-for-nobody waiters:purge engine/line.rs \
-    'self.dial_if_needed(seat);
+    'self.dial_if_needed(seat, now);
             if group' \
     'if group'
 mutant purge-flag-off waiters:purge engine/waiters.rs \
@@ -351,22 +386,20 @@ mutant fence-in-dial-off 'dial:vacate dial:failed dial:alone dial:full_table' en
             if !group.demand.wanted().needs_dial() {' \
     'if !group.demand.wanted().needs_dial() {'
 mutant dial-in-wait-off 'dial' engine/line.rs \
-    'self.settle(group, seat.shard, steal_min);
-        self.dial_if_needed(seat);' \
-    'self.settle(group, seat.shard, steal_min);'
+    'let lack = self.dial_if_needed(seat, now);' 'let lack = None;'
 mutant dial-in-vacate-off 'dial' engine/end.rs \
-    'self.dial_if_needed(&seat);' ''
+    'self.dial_if_needed(&seat, now);' ''
 mutant dial-in-abandon-off 'dial' engine/dial.rs \
-    'group.permits.put();
-        self.dial_if_needed(seat);' \
-    'group.permits.put();'
+    'self.dial_if_needed(seat, moment.now);' ''
 mutant settle-without-permit-off 'waiters:sibling dial' engine/dial.rs \
-    'return self.settle(group, seat.shard, ANYWHERE);' 'return;'
+    'self.settle(group, seat.shard, ANYWHERE);
+                    if lack' \
+    'if lack'
 mutant no-second-look-at-permit dial engine/dial.rs \
-    'group.permits.put();
+    '*returned = true;
                 continue;' \
-    'group.permits.put();
-                return;'
+    '*returned = true;
+                return None;'
 mutant full-table-spins dial:full_table engine/dial.rs \
     'if !told && group.waiters.is_empty() {' 'if !told && group.waiters.is_empty() && false {'
 mutant full-table-stops dial:full_table engine/dial.rs \
@@ -375,32 +408,257 @@ mutant failed-dial-tells-nobody dial engine/dial.rs \
     'self.fail_one(group, Outcome::Failed(cause));' \
     '{ drop(cause); group.demand.dial_over(); }'
 mutant dial-for-nobody-stays-counted dial engine/dial.rs \
-    'seat.group.demand.dial_over();
-            self.give_back(lease, now);' \
-    'self.give_back(lease, now);'
+    'Served::ByDial) {
+                    group.demand.dial_over();' \
+    'Served::ByDial) {'
 mutant dial-alone-forgets-its-lease dial engine/dial.rs \
-    'Err(Outcome::Ready(lease)) => self.give_back(lease, now),' \
+    'Err(Outcome::Ready(lease)) => self.put_back(lease),' \
     'Err(Outcome::Ready(lease)) => self.discard(lease, CloseReason::Dirty),'
-mutant redial-frees-its-permit dial:redial engine/end.rs 'if permit {' 'if permit || true {'
+mutant redial-frees-its-permit dial:redial engine/dial.rs \
+    'life, permit: None };' 'life, permit: Some(class) };'
 mutant served-in-two-steps dial engine/demand.rs \
     'self.sub(WAITING + DIALING);' 'self.sub(WAITING); self.sub(DIALING);'
 mutant one-dial-too-many dial engine/demand.rs \
     'self.waiting > self.dialing' 'self.waiting >= self.dialing && self.waiting > 0'
-mutant permits-check-off dial engine/permits.rs '(live < self.limit).then_some' 'true.then_some'
+mutant permits-check-off dial engine/permits.rs '(live < limit).then_some' 'true.then_some'
 mutant permits-take-relaxed 'dial:vacate dial:failed dial:alone dial:one_permit' engine/permits.rs \
     'fetch_update(Ordering::AcqRel, Ordering::Acquire,' \
     'fetch_update(Ordering::Relaxed, Ordering::Relaxed,'
 mutant permits-put-relaxed 'dial:vacate dial:failed dial:alone dial:one_permit' engine/permits.rs \
     'fetch_sub(1, Ordering::AcqRel)' 'fetch_sub(1, Ordering::Relaxed)'
 mutant demand-add-relaxed 'close waiters:sibling dial:failed' engine/demand.rs \
-    'Ordering::AcqRel,
-                Ordering::Relaxed,' \
-    'Ordering::Relaxed,
+    'bits + what,
+                Ordering::AcqRel,' \
+    'bits + what,
                 Ordering::Relaxed,'
 mutant demand-sub-relaxed 'close waiters:cancel_vs_hand dial:alone' engine/demand.rs \
     'fetch_sub(what, Ordering::AcqRel)' 'fetch_sub(what, Ordering::Relaxed)'
 mutant demand-close-relaxed 'close' engine/demand.rs \
     'fetch_or(CLOSED, Ordering::AcqRel)' 'fetch_or(CLOSED, Ordering::Relaxed)'
+
+# --- lanes that hand out the youngest first ----------------------------------------------------
+for list in pop push; do
+    mutant "stack-tag-off-$list" "stack:stalled_$list" engine/stack.rs \
+        'tag: self.tag.wrapping_add(1)' 'tag: self.tag'
+done
+mutant stack-look-relaxed 'stack' engine/stack.rs \
+    'self.0.fetch_or(0, Ordering::Acquire)' 'self.0.fetch_or(0, Ordering::Relaxed)'
+mutant stack-take-failure-relaxed 'stack' engine/stack.rs \
+    'top.then(next).pack(),
+                Ordering::Relaxed,
+                Ordering::Acquire,' \
+    'top.then(next).pack(),
+                Ordering::Relaxed,
+                Ordering::Relaxed,'
+mutant stack-put-relaxed 'stack' engine/stack.rs \
+    'top.then(first).pack(),
+                Ordering::Release,' \
+    'top.then(first).pack(),
+                Ordering::Relaxed,'
+mutant stack-take-all-relaxed 'stack' engine/stack.rs \
+    'top.then(NONE).pack(),
+                Ordering::Acquire,' \
+    'top.then(NONE).pack(),
+                Ordering::Relaxed,'
+mutant stack-pop-keeps-the-node 'stack:pop_vs' engine/stack.rs \
+    'self.free.put(&self.nodes, index, index);
+        Some(value)' \
+    'Some(value)'
+mutant stack-frees-before-it-reads 'stack' engine/stack.rs \
+    'let value = self.node(index).value.load(Ordering::Relaxed);
+        self.free.put(&self.nodes, index, index);' \
+    'self.free.put(&self.nodes, index, index);
+        let value = self.node(index).value.load(Ordering::Relaxed);'
+mutant stack-make-room-drops-the-live 'stack:make_room' engine/stack.rs \
+    'if let Some((first, last)) = kept {' 'if let Some((first, last)) = kept.filter(|_| false) {'
+mutant stack-make-room-loses-places 'stack:make_room' engine/stack.rs \
+    'Some(_) => self.free.put(&self.nodes, index, index),' 'Some(_) => {}'
+mutant full-stack-drops-hint 'stack:return_vs_return' engine/hints.rs \
+    'expire(from_word(word));' 'let _ = expire;'
+# Popping an empty stack fences nothing, so here the engine's own fences are all there are.
+mutant lifo-fence-in-wait-off 'stack:return_vs stack:close' engine/line.rs \
+    'fence(Ordering::SeqCst);
+        self.settle(group, seat.shard, steal_min);' \
+    'self.settle(group, seat.shard, steal_min);'
+mutant lifo-fence-in-close-off 'stack:close' engine/end.rs \
+    'fence(Ordering::SeqCst);
+            self.settle(group, group.first, ANYWHERE);' \
+    'self.settle(group, group.first, ANYWHERE);'
+mutant lifo-fence-after-rest-off 'stack:return_vs stack:close' engine/hit.rs \
+    "$insight" 'if seat.group.epoch() != epoch {'
+mutant lifo-recheck-after-rest-off 'stack:return' engine/hit.rs "$recheck" ''
+
+# --- limits of the pool and on dials -----------------------------------------------------------
+# A long sequence on one thread tells what a permit or a counter is worth; the models, what an order.
+oracle=unit:engine::oracle
+mutant totals-rollback-keeps-live totals engine/totals.rs \
+    'put(&self.live);
+        false' 'false'
+mutant totals-rollback-keeps-dial "$oracle" engine/totals.rs \
+    'if capped {
+                        group.dials.put();
+                    }
+                    lives.put();' \
+    'lives.put();'
+mutant no-second-look-at-what-lacks 'totals:rolled totals:fulfil' engine/totals.rs \
+    'if !free {
+                return Err(lack);' \
+    'if !free || true {
+                return Err(lack);'
+mutant fence-in-permit-off 'totals dial:vacate' engine/totals.rs \
+    'fence(Ordering::SeqCst);
+            let free = match lack {' 'let free = match lack {'
+mutant nobody-starves totals engine/totals.rs \
+    'self.starve(seat);
+                    Lack::Total' 'Lack::Total'
+mutant starving-flag-stays totals engine/totals.rs \
+    'seat.group.starving.swap(false, Ordering::AcqRel);' ''
+mutant starving-flag-relaxed totals:feed engine/totals.rs \
+    'if !seat.group.starving.swap(true, Ordering::AcqRel) {' \
+    'if !seat.group.starving.swap(true, Ordering::Relaxed) {'
+mutant dial-over-keeps-the-pools-permit totals engine/totals.rs \
+    'put(&self.dials);
+    }' '}'
+mutant nobody-makes-room totals:return_vs_wait engine/totals.rs \
+    'hungry > 0 && !live' 'false && !live'
+mutant ends-uncounted "$oracle" engine/totals.rs \
+    'self.leaving.fetch_sub(1, Ordering::Relaxed);' ''
+mutant fence-in-feed-off totals engine/dial.rs \
+    'fence(Ordering::SeqCst);
+            if !self.totals.are_free() {' 'if !self.totals.are_free() {'
+mutant feed-after-fulfil-off totals engine/dial.rs \
+    'self.feed(now);
+        Ok(())' 'Ok(())'
+mutant feed-after-abandon-off totals engine/dial.rs \
+    'self.feed(moment.now);' ''
+mutant feed-after-vacate-off totals engine/end.rs \
+    'self.feed(now);' ''
+mutant look-in-vain-is-kept totals:return_vs_wait engine/evict.rs \
+    'self.oldest.in_vain.set(0);' ''
+mutant feed-makes-no-room totals:two_starving engine/dial.rs \
+    'return self.make_room_if_wanted(now);' 'return;'
+mutant dial-after-fulfil-off totals:max_dialing engine/dial.rs \
+    'if changed || group.dials.is_limited() {' 'if changed {'
+mutant return-leaves-the-starving totals:return_vs_wait engine/hit.rs \
+    'self.make_room_if_wanted(now);' ''
+mutant total-idle-cap-off totals:cap engine/hit.rs \
+    '&& !total.take(shard.get())' '&& false'
+mutant total-idle-credit-stays totals:cap engine/hit.rs 'total.put(seat.shard.get());' 'let _ = total;'
+mutant make-way-takes-nothing "totals:cap $oracle" engine/evict.rs \
+    '&& total.take(shard.get()))' '&& total.total_idle() < u32::MAX)'
+mutant eviction-keeps-credit totals:eviction engine/evict.rs \
+    'self.unrest(&tenant);
+                    self.doom(' 'self.doom('
+
+# --- hold, resume, resize, evict ---------------------------------------------------------------
+mutant fence-in-resume-off hold engine/control.rs \
+    'fence(Ordering::SeqCst);
+        self.settle(group, seat.shard, ANYWHERE);' 'self.settle(group, seat.shard, ANYWHERE);'
+mutant resume-settles-nobody hold engine/control.rs \
+    'self.settle(group, seat.shard, ANYWHERE);
+        self.dial_if_needed(seat, now);
+        true' 'true'
+mutant resume-dials-for-nobody hold engine/control.rs \
+    'self.dial_if_needed(seat, now);
+        true' 'true'
+mutant held-serves-a-return "hold $oracle" engine/hit.rs \
+    'match group.demand.wanted().held {' 'match group.demand.wanted().held && false {'
+mutant held-serves-a-dial "hold $oracle" engine/dial.rs \
+    'Goal::Line if group.demand.wanted().held =>' 'Goal::Line if group.demand.wanted().held && false =>'
+mutant held-serves-from-above-the-limit "$oracle" engine/hit.rs \
+    'wanted.waiting > 0 && !wanted.held' 'wanted.waiting > 0'
+mutant held-dials "hold $oracle" engine/demand.rs '!self.closed && !self.held' '!self.closed'
+mutant refused-spare-dial-looks-at-nobody hold:spare engine/dial.rs \
+    'self.dial_if_needed(seat, now);
+            self.feed(now);
+        }
+        started' \
+    'self.feed(now);
+        }
+        started'
+mutant spare-dial-stays-counted "hold:spare adopt:spare $oracle" engine/dial.rs \
+    '.inspect_err(|_| group.demand.dial_over())' ''
+mutant refused-dial-alone-keeps-its-slot "$oracle" engine/dial.rs \
+    'self.unreserve(seat, place.0, place.1);
+                seat.group.withdraw(pass);' 'seat.group.withdraw(pass);'
+mutant refused-dial-alone-keeps-its-probe unit:engine::oracle::tests::what engine/dial.rs \
+    'self.unreserve(seat, place.0, place.1);
+                seat.group.withdraw(pass);' \
+    'self.unreserve(seat, place.0, place.1);
+                drop(pass);'
+mutant resize-dials-for-nobody resize engine/control.rs \
+    'self.shrink(group);
+        self.dial_if_needed(seat, now);' 'self.shrink(group);'
+mutant resize-tends-no-totals resize:total engine/control.rs \
+    'self.tend_totals(now);' 'let _ = now;'
+mutant resize-shrinks-nothing "$oracle" engine/control.rs \
+    'self.shrink(group);
+        self.dial_if_needed(seat, now);' 'self.dial_if_needed(seat, now);'
+mutant tend-shrinks-nothing "resize $oracle" engine/tend.rs \
+    'self.shrink(group);
+        // Relaxed' '// Relaxed'
+mutant shrunk-is-handed-over unit:engine::oracle::tests::what engine/hit.rs \
+    'if group.permits.excess() > 0 {' 'if false {'
+mutant evict-keeps-the-epoch "evict $oracle" engine/control.rs \
+    'group.epoch.fetch_add(1, Ordering::AcqRel);' 'group.epoch.fetch_add(0, Ordering::AcqRel);'
+mutant fence-in-evict-off evict engine/control.rs \
+    'fence(Ordering::SeqCst);
+        self.purge_resting(group);' 'self.purge_resting(group);'
+mutant evict-leaves-those-at-rest evict engine/control.rs \
+    'fence(Ordering::SeqCst);
+        self.purge_resting(group);' 'fence(Ordering::SeqCst);'
+mutant epoch-check-after-rest-off evict engine/hit.rs \
+    'if seat.group.epoch() != epoch {' 'if false && seat.group.epoch() != epoch {'
+mutant epoch-check-in-take-off "evict $oracle" engine/hit.rs \
+    '} else if lease.tenant.epoch != group.epoch() {' \
+    '} else if lease.tenant.epoch != group.epoch() && false {'
+mutant epoch-check-in-is-dead-off evict engine/hit.rs \
+    'self.is_marked(lease) || lease.tenant.epoch != lease.tenant.seat.group.epoch()' \
+    'self.is_marked(lease)'
+mutant epoch-check-in-return-off "evict $oracle" engine/hit.rs \
+    '|| tenant.epoch != group.epoch()
+}' '}'
+mutant sweep-keeps-credit evict:ping engine/tend.rs \
+    'self.unrest(&tenant);
+            let lease' 'let lease'
+
+# --- spent connections, those above the limit ---------------------------------------------------
+mutant spent-by-use-rests unit:engine::oracle::tests::what engine/hit.rs \
+    '|| tenant.uses >= group.limits.max_uses()
+        || tenant.ends' '|| tenant.ends'
+mutant spent-by-age-rests "$oracle" engine/hit.rs \
+    '|| tenant.ends.is_past(now)
+        || tenant.epoch' '|| tenant.epoch'
+mutant overflow-rests adopt engine/hit.rs \
+    'tenant.class != Class::Pooled
+        ||' ''
+mutant overflow-keeps-both-permits "adopt $oracle" engine/hit.rs \
+    'group.overflow.put();
+                lease.tenant.class' 'lease.tenant.class'
+mutant overflow-unbounded adopt:overflow engine/group.rs \
+    'Class::Overflow => &self.overflow,' 'Class::Overflow => &self.permits,'
+mutant adoption-in-a-closed-group "adopt $oracle" engine/dial.rs \
+    'if seat.group.demand.wanted().closed {
+            return Err(NoDial::Closed);' \
+    'if seat.group.demand.wanted().closed && false {
+            return Err(NoDial::Closed);'
+mutant wait-for-dial-stays-counted adopt:wait_for engine/demand.rs \
+    'bits - WAITING,' 'bits,'
+
+# --- the breaker and callers --------------------------------------------------------------------
+mutant refused-callers-stay-in-line gate engine/dial.rs \
+    'let told = self.fail_one(group, why);' \
+    'let told = { drop::<Outcome<T, E, K>>(why); group.demand.dial_over(); false };'
+mutant forced-open-tells-nobody gate engine/dial.rs \
+    'self.note_change(seat, change, now);
+        self.dial_if_needed(seat, now);' 'self.note_change(seat, change, now);'
+mutant given-up-probe-keeps-its-place gate:given_up engine/dial.rs \
+    'group.breaker.withdrawn(pass);
+                None' \
+    'drop(pass);
+                None'
+mutant our-own-failure-trips "gate:local" engine/dial.rs \
+    'Failure::Local(_) => Judgement::Local,' 'Failure::Local(_) => Judgement::Bad,'
 
 # --- breaker: no more than it says -------------------------------------------------------------
 mutant breaker-cas-off breaker engine/breaker.rs \
@@ -562,10 +820,13 @@ mutant retention-without-periods retention engine/retention.rs \
 mutant retention-lagging-clock-ends-it unit:engine::retention engine/retention.rs \
     'age <= longest && age' 'age'
 
+if [[ $check ]]; then
+    echo "$found mutants apply"
+    exit 0
+fi
 echo "$killed killed, $survived survived of $((killed + survived)), in ${SECONDS}s"
 if ((killed + survived == 0)); then
-    echo "no mutant is called $only"
-    exit 1
+    exit 3
 fi
 if ((wrong > 0)); then
     echo "$wrong without a valid excuse"

@@ -100,7 +100,9 @@ impl<C: Connector> Inner<C> {
                 lease.seat().group().suspect(self.clock(lease.shard()).now());
                 CloseReason::PeerReset
             }
-            Condition::Usable | Condition::Unusable => CloseReason::Unusable,
+            // Fit to serve, and given up: with its group, or, as the engine knows, alone.
+            Condition::Usable => CloseReason::Purged,
+            Condition::Unusable => CloseReason::Unusable,
         };
         // The engine knows better when the watch saw the peer go.
         self.engine.discard(lease, reason);

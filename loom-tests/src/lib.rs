@@ -22,7 +22,7 @@ use std::{
 
 use corepool::model::{
     Doomed, Duty, Engine, Failure, Group, GroupCounts, GroupLimits, GroupWaiter, HangUp, Lease,
-    Outcome, Place, Reservation, Seat, ShardId, Slot, Tick,
+    Outcome, Place, Reservation, Seat, ShardId, Slot, Tick, TotalLimits,
 };
 use loom::{cell::UnsafeCell, sync::Arc, thread};
 
@@ -202,8 +202,18 @@ pub struct Done {
 impl House {
     /// An engine of `shards` shards with `slots` slots each, and a group on all of them.
     pub fn new(shards: u16, slots: usize, limits: GroupLimits) -> Arc<Self> {
+        Self::with_totals(shards, slots, limits, TotalLimits::default())
+    }
+
+    /// The same with limits on all groups together.
+    pub fn with_totals(
+        shards: u16,
+        slots: usize,
+        limits: GroupLimits,
+        totals: TotalLimits,
+    ) -> Arc<Self> {
         Arc::new(Self {
-            engine: Engine::new(shards.into(), slots),
+            engine: Engine::with_totals(shards.into(), slots, &totals),
             shards,
             party: Party::new(shards.into(), limits),
         })
@@ -236,11 +246,14 @@ impl House {
         self.engine.wait(seat, NEVER, NOW).expect("the model leaves room in the line")
     }
 
-    /// The next duty of a shard, which must be a dial.
+    /// The next duty of a shard but for what is to be told, which must be a dial.
     pub fn dial(&self, shard: ShardId) -> Reservation<Conn, Cause> {
-        match self.engine.next_duty(shard) {
-            Some(Duty::Dial(dial)) => dial,
-            other => panic!("expected a dial, found {other:?}"),
+        loop {
+            match self.engine.next_duty(shard) {
+                Some(Duty::Dial(dial)) => return dial,
+                Some(Duty::Tell(..)) => {}
+                other => panic!("expected a dial, found {other:?}"),
+            }
         }
     }
 
@@ -264,21 +277,26 @@ impl House {
 
     /// Does what every shard's driver has to do until nothing is left: each dial succeeds.
     pub fn drive(&self) -> Done {
+        self.drive_at(NOW)
+    }
+
+    /// [`Self::drive`] at a later time.
+    pub fn drive_at(&self, now: Tick) -> Done {
         let mut done = Done::default();
         let next = || (0..self.shards).find_map(|shard| self.engine.next_duty(ShardId(shard)));
         while let Some(duty) = next() {
             match duty {
                 Duty::Dial(dial) => {
                     done.dials += 1;
-                    if let Err(conn) = self.engine.fulfil(&dial, Conn::new(), NOW) {
+                    if let Err(conn) = self.engine.fulfil(&dial, Conn::new(), now) {
                         drop(conn);
-                        self.engine.abandon(&dial, Failure::Peer("hung up at once"), NOW);
+                        self.engine.abandon(&dial, Failure::Peer("hung up at once"), now);
                     }
                 }
                 Duty::Close(Doomed { conn, place }) => {
                     done.closes += 1;
                     drop(conn);
-                    self.engine.vacate(place, NOW);
+                    self.engine.vacate(place, now);
                 }
                 Duty::Tell(..) => {}
             }
@@ -313,6 +331,8 @@ impl House {
         for shard in (0..self.shards).map(ShardId) {
             assert_eq!(self.engine.slots_in_use(shard), 0, "INV-9: slots in use");
         }
+        let (live, idle) = (self.engine.total_live(), self.engine.total_idle());
+        assert_eq!((live.unwrap_or(0), idle.unwrap_or(0)), (0, 0), "INV-2: the pool's permits");
     }
 }
 

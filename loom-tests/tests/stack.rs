@@ -1,7 +1,7 @@
 //! The stack of hints, alone and as the lane of a group that hands out the youngest first.
 #![cfg(loom)]
 
-use corepool::model::{GroupLimits, Order, Outcome, Refused, Stack};
+use corepool::model::{CloseReason, GroupLimits, Outcome, Refused, Stack};
 use loom::sync::{
     Arc,
     atomic::{AtomicU32, Ordering},
@@ -11,8 +11,8 @@ use loom_tests::{
     sleep_for_lease, spawn,
 };
 
-const YOUNGEST: GroupLimits = GroupLimits { order: Order::Lifo, ..ROOMY };
-const YOUNGEST_OF_ONE: GroupLimits = GroupLimits { order: Order::Lifo, ..ONE };
+const YOUNGEST: GroupLimits = GroupLimits { lifo: 1, ..ROOMY };
+const YOUNGEST_OF_ONE: GroupLimits = GroupLimits { lifo: 1, ..ONE };
 
 fn stack(capacity: usize, values: &[u64]) -> Arc<Stack> {
     let stack = Stack::new(capacity);
@@ -266,7 +266,7 @@ fn checkout_vs_hang_up_of_the_youngest() {
         house.engine.give_back(young, NOW);
         let watch = spawn({
             let house = house.clone();
-            move || house.engine.hang_up(S0, slot)
+            move || house.engine.hang_up(S0, slot, CloseReason::PeerClosed, NOW)
         });
         let lease = house.checkout(S0, NEVER).expect("the other one lives");
         watch.join().unwrap();
@@ -346,7 +346,7 @@ fn close_vs_wait() {
             let house = house.clone();
             move || house.engine.close(&house.group)
         });
-        match house.engine.wait(&house.seats[0], NEVER) {
+        match house.engine.wait(&house.seats[0], NEVER, NOW) {
             Ok(waiter) => assert!(matches!(sleep(&waiter), Outcome::Closed)),
             Err(refused) => assert_eq!(refused, Refused::Closed),
         }
@@ -414,7 +414,8 @@ fn return_that_makes_room_vs_wait() {
 
 /// A fresh connection, in use. Nobody lines up for it, which would clear stale hints away.
 fn open_alone(house: &House) -> Leased {
-    let waiter = house.engine.dial_fresh(&house.seats[0]).expect("a permit and a slot are free");
+    let waiter =
+        house.engine.dial_fresh(&house.seats[0], NOW).expect("a permit and a slot are free");
     let dial = house.dial(S0);
     assert!(house.engine.fulfil(&dial, Conn::new(), NOW).is_ok());
     match outcome(&waiter) {
@@ -425,6 +426,6 @@ fn open_alone(house: &House) -> Leased {
 
 /// Ends the idle connection of shard 0 and leaves its hint in the lane.
 fn end_the_idle_one(house: &House) {
-    assert_eq!(house.engine.sweep(S0, NOW.after(u32::MAX)), 1);
+    assert_eq!(house.engine.sweep(S0, NOW.after(u32::MAX), &mut Vec::new()), 1);
     assert_eq!(house.drive().closes, 1);
 }

@@ -72,7 +72,7 @@ fn return_vs_waiter_that_polls() {
 /// INV-5: of two callers one is served by the return and the other when that one returns it.
 #[test]
 fn return_vs_two_waits() {
-    bounded(2, || {
+    bounded(1, || {
         let house = House::new(1, 1, ONE);
         let lease = house.open(S0);
         let use_it = |house: &House| {

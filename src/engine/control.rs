@@ -49,9 +49,17 @@ impl<T, E, K> Engine<T, E, K> {
     /// Ends every connection that the group has now: those at rest at once, those in use when they
     /// come back. New ones are made as before.
     pub fn evict(&self, group: &Group<T, E, K>) {
-        // AcqRel: what came to rest before is taken out below, and taking ends what is of an older
-        // epoch; what comes back later compares its epoch itself.
         group.epoch.fetch_add(1, Ordering::AcqRel);
+        // SeqCst: pairs with the fence in `rest_in_sight`: what came to rest before it is ended
+        // below; what comes after sees the new epoch. What is handed over meanwhile bears the mark.
+        fence(Ordering::SeqCst);
+        self.purge_resting(group);
+    }
+
+    /// Ends what rests of an older epoch: taking it out does.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn purge_resting(&self, group: &Group<T, E, K>) {
         self.retain(group, |_| true);
     }
 

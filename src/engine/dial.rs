@@ -5,6 +5,7 @@ use super::{
     BreakerState, Change, Class, CloseReason, Doomed, Duty, Engine, Failure, Generation, Goal,
     Group, GroupWaiter, Lease, Moment, Outcome, Pass, Place, Reservation, Seat, SlotIndex, Tenant,
     Waiter,
+    evict::FEED_AT_ONCE,
     line::{ANYWHERE, Served},
     totals::{DialPermit, Lack},
 };
@@ -279,7 +280,12 @@ impl<T, E, K> Engine<T, E, K> {
     /// [`Self::dial_if_needed`] without a look after other groups; notes whether permits came back
     /// that those may want. Not both in one, or a row of starving groups whose dials cannot start
     /// would be a row of calls on the stack.
-    fn dial_for(&self, seat: &Arc<Seat<T, E, K>>, now: Tick, returned: &mut bool) -> Option<Lack> {
+    pub(super) fn dial_for(
+        &self,
+        seat: &Arc<Seat<T, E, K>>,
+        now: Tick,
+        returned: &mut bool,
+    ) -> Option<Lack> {
         let group = &*seat.group;
         loop {
             // SeqCst: see above; pairs with itself, with the fence in `wait` and with the one in
@@ -311,18 +317,15 @@ impl<T, E, K> Engine<T, E, K> {
             }
             match self.charge_dial(seat, permit, now) {
                 Ok(()) => {}
-                Err(NoDial::Open(left)) => {
-                    group.demand.dial_over();
-                    self.return_permits(seat, permit);
-                    *returned = true;
-                    self.fail_excess(group, seat.shard, left);
-                    if group.waiters.is_empty() {
-                        return None;
-                    }
-                }
-                Err(_) => {
+                Err(no) => {
+                    let why = match no {
+                        NoDial::Open(left) => Outcome::Open(left),
+                        _ => Outcome::Exhausted,
+                    };
+                    // Idle connections serve first. Whom we tell leaves together with the dial that
+                    // was counted for it, so that nobody is told whom another dial is under way for.
                     self.settle(group, seat.shard, ANYWHERE);
-                    let told = self.fail_one(group, Outcome::Exhausted);
+                    let told = self.fail_one(group, why);
                     self.return_permits(seat, permit);
                     *returned = true;
                     // SeqCst: as above, of "our permit came back" and "a caller lined up". One that
@@ -349,7 +352,7 @@ impl<T, E, K> Engine<T, E, K> {
             // its second look sees the permit.
             fence(Ordering::SeqCst);
             if !self.totals.are_free() {
-                return;
+                return self.make_room_if_wanted(now);
             }
             let Some(seat) = self.totals.next_starving() else {
                 return;
@@ -553,9 +556,6 @@ enum Judgement {
     Local,
     None,
 }
-
-/// Groups looked after by one that gave a permit back.
-const FEED_AT_ONCE: usize = 64;
 
 impl<E> Failure<E> {
     fn into_cause(self) -> Option<E> {

@@ -2,7 +2,10 @@
 
 use std::collections::BinaryHeap;
 
-use super::{CloseReason, Engine, Generation, ShardId, credits::Credits, ring::Ring, slab::Hint};
+use super::{
+    CloseReason, Engine, Generation, ShardId, credits::Credits, ring::Ring, slab::Hint,
+    totals::Lack,
+};
 use crate::{clock::Tick, sync::Setting};
 
 /// The connections that rested longest when somebody last looked, oldest first.
@@ -58,6 +61,36 @@ impl<T, E, K> Engine<T, E, K> {
         }
     }
 
+    /// A connection may have come to rest: if a group starves, it looks again and, if it needs a
+    /// dial still, the connection that rests longest makes room. To be called after a fence that
+    /// follows the rest.
+    #[inline]
+    pub(super) fn make_room_if_wanted(&self, now: Tick) {
+        if self.totals.is_room_wanted() {
+            self.make_room_for_starving(now);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn make_room_for_starving(&self, now: Tick) {
+        // There is something to find now.
+        self.oldest.in_vain.set(0);
+        for _ in 0..FEED_AT_ONCE {
+            let Some(seat) = self.totals.next_starving() else {
+                return;
+            };
+            // It lines up again and evicts, or needs nothing any more.
+            if self.dial_for(&seat, now, &mut false) == Some(Lack::Total) {
+                // Unless somebody looked in vain just before the rest and says so just after.
+                if self.totals.is_room_wanted() {
+                    self.evict_oldest(CloseReason::Evicted);
+                }
+                return;
+            }
+        }
+    }
+
     /// Room for one more at rest, where the whole pool is at its cap.
     #[cold]
     #[inline(never)]
@@ -96,3 +129,6 @@ impl<T, E, K> Engine<T, E, K> {
 
 /// How often a return tries for room.
 const TRIES: usize = 4;
+
+/// Groups looked after by one that gave a permit back.
+pub(super) const FEED_AT_ONCE: usize = 64;

@@ -52,6 +52,7 @@ impl<T, E, K> Engine<T, E, K> {
         // Also when it goes straight to the next caller: it was idle for no time at all.
         lease.tenant.rested = now;
         self.come_back(seat, lease, now);
+        self.make_room_if_wanted(now);
     }
 
     /// Gives back a connection that nobody has used: its rest goes on. Needs no time of its own,
@@ -71,18 +72,35 @@ impl<T, E, K> Engine<T, E, K> {
         if seat.group.demand.is_contended() {
             return self.come_back_slow(lease, seat, now);
         }
-        self.rest(lease, seat, now);
-        // SeqCst: pairs with the fence in `wait` (and in `close`), INV-5. Either we see the
-        // waiter that registered before its fence, or its look at the lanes sees our hint.
-        fence(Ordering::SeqCst);
+        self.rest_in_sight(lease, seat, now);
         if seat.group.demand.is_contended() {
             self.settle(&seat.group, seat.shard, ANYWHERE);
         }
     }
 
-    /// Whether the connection was given up while this lease was out.
+    /// [`Self::rest`], so that nobody misses it who looks at the lanes after a word of its own: a
+    /// caller in line, a close, a resume, an eviction.
+    #[inline]
+    pub(super) fn rest_in_sight(&self, lease: Lease<T, E, K>, seat: &Seat<T, E, K>, now: Tick) {
+        let epoch = lease.tenant.epoch;
+        self.rest(lease, seat, now);
+        // SeqCst: pairs with the fences in `line_up`, `close`, `resume` (INV-5) and `evict`. Either
+        // we see their word, here or in the caller's look at the demand, or they see our hint.
+        fence(Ordering::SeqCst);
+        if seat.group.epoch() != epoch {
+            self.purge_resting(&seat.group);
+        }
+    }
+
+    /// Whether the connection was given up while this lease was out, alone or with its group.
     #[inline]
     pub fn is_dead(&self, lease: &Lease<T, E, K>) -> bool {
+        self.is_marked(lease) || lease.tenant.epoch != lease.tenant.seat.group.epoch()
+    }
+
+    /// Whether this very connection was given up.
+    #[inline]
+    pub(super) fn is_marked(&self, lease: &Lease<T, E, K>) -> bool {
         self.slot(lease.shard(), lease.index).is_dead()
     }
 
@@ -217,7 +235,7 @@ impl<T, E, K> Engine<T, E, K> {
         if group.demand.wanted().closed {
             return self.discard(lease, CloseReason::PoolClosed);
         }
-        if self.is_dead(&lease) {
+        if self.is_marked(&lease) {
             return self.discard(lease, CloseReason::PeerClosed);
         }
         if group.permits.excess() > 0 {
@@ -228,9 +246,7 @@ impl<T, E, K> Engine<T, E, K> {
             false => self.hand_off(lease, Served::ByReturn),
         };
         if let Err(lease) = refused {
-            self.rest(lease, seat, now);
-            // SeqCst: as in `come_back`.
-            fence(Ordering::SeqCst);
+            self.rest_in_sight(lease, seat, now);
             self.settle(group, seat.shard, ANYWHERE);
         }
     }
@@ -249,7 +265,7 @@ impl<T, E, K> Engine<T, E, K> {
             CloseReason::MaxUses
         } else if tenant.class == Class::Overflow && !group.demand.wanted().closed {
             let wanted = group.demand.wanted();
-            if !self.is_dead(&lease) && wanted.waiting > 0 && !wanted.held {
+            if !self.is_marked(&lease) && wanted.waiting > 0 && !wanted.held {
                 match self.hand_off(lease, Served::ByReturn) {
                     Ok(()) => return,
                     Err(back) => lease = back,

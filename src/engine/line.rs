@@ -132,15 +132,14 @@ impl<T, E, K> Engine<T, E, K> {
             let Some(lease) = self.take_within(group, first, steal_min) else {
                 break;
             };
-            if self.is_dead(&lease) {
+            if self.is_marked(&lease) {
                 self.discard(lease, CloseReason::PeerClosed);
             } else if let Err(lease) = self.hand_off(lease, Served::ByReturn) {
                 let seat = Arc::clone(&lease.tenant.seat);
                 // Its rest goes on: nobody has used it.
                 let rested = lease.tenant.rested;
-                self.rest(lease, &seat, rested);
-                // SeqCst: as in `come_back`; who lined up before it is seen by the next turn.
-                fence(Ordering::SeqCst);
+                // Who lined up before its fence is seen by the next turn.
+                self.rest_in_sight(lease, &seat, rested);
             }
         }
         if group.demand.wanted().closed {

@@ -99,6 +99,19 @@ impl<T, E, K> Totals<T, E, K> {
         self.leaving.load(Ordering::Relaxed) < others.saturating_add(need)
     }
 
+    /// Whether a connection that rests should make room: a group starves, no more may live, and
+    /// fewer are on their way out than groups starve.
+    #[inline]
+    pub(super) fn is_room_wanted(&self) -> bool {
+        let Some(live) = &self.live else {
+            return false;
+        };
+        // Relaxed: who asks has put a fence before; pairs with the one in `permit` and with that in
+        // `feed`, which follows the end of each that leaves.
+        let hungry = self.hungry.load(Ordering::Relaxed);
+        hungry > 0 && !live.is_free() && self.leaving.load(Ordering::Relaxed) < hungry
+    }
+
     /// A connection is on its way out to make room, or was.
     pub(super) fn note_leaving(&self, leaves: bool) {
         if leaves {
@@ -106,6 +119,12 @@ impl<T, E, K> Totals<T, E, K> {
         } else {
             self.leaving.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+
+    /// How many are on their way out to make room.
+    #[cfg(all(any(test, fuzzing), not(loom)))]
+    pub(super) fn leaving_for_room(&self) -> u32 {
+        self.leaving.load(Ordering::Relaxed)
     }
 
     /// Whether one more connection may rest, as far as the pool is concerned.
@@ -230,6 +249,14 @@ impl<T, E, K> Totals<T, E, K> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DialPermit {
     capped: bool,
+}
+
+#[cfg(all(any(test, fuzzing), not(loom)))]
+impl DialPermit {
+    /// Whether the group's limit counts it.
+    pub(super) fn is_capped(self) -> bool {
+        self.capped
+    }
 }
 
 fn is_free(permits: &Option<Permits>) -> bool {

@@ -5,7 +5,9 @@
 //! of every connection. The fuzzer brings the bytes; so do the tests below, from seeds.
 
 mod account;
+mod dials;
 mod op;
+mod policy;
 #[cfg(test)]
 mod tests;
 
@@ -15,8 +17,9 @@ use core::{
 };
 
 use super::{
-    CloseReason, Doomed, Duty, Engine, Failure, Goal, Group, GroupLimits, GroupWaiter, Lease,
-    NoDial, Outcome, Refused, Reservation, Seat, ShardId, SlotIndex, State,
+    BreakerState, Class, CloseReason, Doomed, Duty, Engine, Failure, Goal, Group, GroupLimits,
+    GroupWaiter, Lease, NEVER, NoDial, Outcome, Refused, Reservation, Seat, ShardId, SlotIndex,
+    State, TotalLimits,
 };
 use crate::{
     clock::Tick,
@@ -36,8 +39,11 @@ const GROUPS: usize = 2;
 /// At the first step after which an invariant does not hold; the sequence is printed.
 pub fn run(data: &[u8]) {
     let mut bytes = Bytes(data);
-    let mut world = World::new(&mut bytes);
-    while let Some(op) = Op::decode(&mut bytes) {
+    // With and without policies: what was found without them stays what it is.
+    let is_rich = data.first().is_some_and(|first| *first >= 128);
+    let mut world = if is_rich { World::rich(&mut bytes) } else { World::new(&mut bytes) };
+    let decode = if is_rich { Op::decode_any } else { Op::decode };
+    while let Some(op) = decode(&mut bytes) {
         world.step(op);
     }
     world.end(data.len().is_multiple_of(2));
@@ -72,6 +78,9 @@ struct Record {
     rests: bool,
     /// Since when nobody has used it: at rest, or handed to a caller that has not looked.
     unused_since: Option<Tick>,
+    /// Which eviction of its group it has outlived, and when it has lived long enough.
+    epoch: u32,
+    ends: Tick,
 }
 
 /// One group and its account.
@@ -80,8 +89,28 @@ struct Side {
     seats: Box<[Arc<Seat<Conn, Cause>>]>,
     limits: GroupLimits,
     closed: bool,
+    held: bool,
+    /// Before this step.
+    was_held: bool,
     opened: u64,
     vacated: u64,
+    /// How often it was evicted.
+    epoch: u32,
+    /// Where its breaker stands, and how often that has changed.
+    breaker: BreakerState,
+    period: u32,
+    /// What was out before this step: a lowered limit is exceeded by no more.
+    before: Out,
+}
+
+/// What is out against limits that may change.
+#[derive(Clone, Copy, Debug, Default)]
+struct Out {
+    pooled: u32,
+    overflow: u32,
+    dialing: u32,
+    waiting: u32,
+    probes: u32,
 }
 
 /// A caller that waits, or was served and has not looked.
@@ -96,12 +125,14 @@ struct Dial {
     ticket: Reservation<Conn, Cause>,
     /// The peer hung up already.
     dead: bool,
+    /// The period of the breaker in which it was begun.
+    period: u32,
 }
 
 /// What a served caller would find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Found {
-    Ready { id: usize, shard: ShardId, index: SlotIndex },
+    Ready { id: usize, shard: ShardId, index: SlotIndex, class: Class },
     Failed(Cause),
     Exhausted,
     Open,
@@ -120,7 +151,12 @@ impl Found {
     }
 
     fn from_lease(lease: &Lease<Conn, Cause>) -> Self {
-        Self::Ready { id: lease.tenant.conn.id, shard: lease.shard(), index: lease.index() }
+        Self::Ready {
+            id: lease.tenant.conn.id,
+            shard: lease.shard(),
+            index: lease.index(),
+            class: lease.tenant.class,
+        }
     }
 }
 
@@ -130,6 +166,8 @@ struct World {
     sides: Vec<Side>,
     now: Tick,
     leases: Vec<Lease<Conn, Cause>>,
+    /// Taken out by a sweep, to be asked whether they live.
+    asked: Vec<Lease<Conn, Cause>>,
     /// In order of arrival.
     callers: Vec<Caller>,
     dials: Vec<Dial>,
@@ -139,6 +177,11 @@ struct World {
     detached: Vec<Conn>,
     records: Vec<Record>,
     causes: Cause,
+    totals: TotalLimits,
+    /// Of the whole pool, before this step.
+    before: Out,
+    /// A shard had no vacant slot before this step.
+    was_full: bool,
     history: History,
 }
 
@@ -177,13 +220,19 @@ impl World {
                 lifo: u32::from(rest >= 4),
                 ..GroupLimits::DEFAULT
             };
-            let group = Arc::new(Group::new(ShardId(0), SHARDS, limits));
-            let seats = Group::seats(&group);
-            Side { group, seats, limits, closed: false, opened: 0, vacated: 0 }
+            Side::new(limits)
         });
+        Self::of(slots, sides.collect(), TotalLimits::default())
+    }
+
+    fn of(slots: usize, sides: Vec<Side>, totals: TotalLimits) -> Self {
         Self {
-            sides: sides.collect(),
-            engine: Engine::new(SHARDS, slots),
+            sides,
+            engine: Engine::with_totals(SHARDS, slots, &totals),
+            totals,
+            before: Out::default(),
+            was_full: false,
+            asked: Vec::new(),
             now: Tick::ZERO,
             leases: Vec::new(),
             callers: Vec::new(),
@@ -199,6 +248,7 @@ impl World {
 
     fn step(&mut self, op: Op) {
         self.history.0.push(op);
+        self.was_full = (0..SHARDS as u16).any(|shard| self.is_full(ShardId(shard)));
         match op {
             Op::Checkout(spot) => self.checkout(spot),
             Op::Wait(spot) => self.wait(spot),
@@ -235,7 +285,7 @@ impl World {
             }
             Op::DialFails(which) => {
                 if let Some(dial) = pick(&mut self.dials, which) {
-                    self.fail(dial.ticket);
+                    self.fail(dial.ticket, Failure::Peer);
                 }
             }
             Op::DialGivenUp(which) => {
@@ -246,15 +296,17 @@ impl World {
             }
             Op::LateCompletion(which) => self.complete_late(which),
             Op::Vacate(which) => self.vacate(which),
-            Op::HangUp(shard, slot) => self.hang_up(shard, slot),
+            Op::HangUp(shard, slot) => self.hang_up(shard, slot, CloseReason::PeerClosed),
             Op::Sweep(shard) => self.sweep(shard),
             Op::Advance(by) => self.now = self.now.after(u32::from(by) * 4),
             Op::Close(group) => {
                 self.engine.close(&self.sides[group].group);
                 self.sides[group].closed = true;
             }
+            policy => self.step_of_policy(policy),
         }
         self.observe();
+        self.check_after(op);
     }
 
     fn checkout(&mut self, Spot { group, shard, steal_min }: Spot) {
@@ -263,13 +315,17 @@ impl World {
         let idle = self.idle(group).count() as u32;
         let near = self.idle(group).filter(|record| record.shard == shard).count();
         let Some(lease) = self.engine.checkout(&side.group, shard, steal_min) else {
-            let nobody_first = waiting == 0 && !side.closed;
+            let nobody_first = waiting == 0 && !side.closed && !side.held;
             let within_reach = near > 0 || (idle > 0 && idle >= steal_min);
             assert!(!nobody_first || !within_reach, "a miss with {idle} idle, {near} near");
             return;
         };
         let record = &self.records[lease.tenant.conn.id];
         assert!(!side.closed, "INV-9: handed out by a closed group");
+        assert!(!side.held, "handed out while held");
+        assert_eq!(record.epoch, side.epoch, "INV-6: handed out after its eviction");
+        assert_eq!(lease.tenant.class, Class::Pooled, "rested above the limit");
+        assert!(lease.tenant.uses < side.limits.max_uses, "handed out once too often");
         assert_eq!(waiting, 0, "INV-5: overtook a caller in line");
         assert_eq!(record.group, group, "INV-1: another group's connection");
         assert!(record.rests, "INV-1: handed out what was not idle");
@@ -289,27 +345,17 @@ impl World {
             Err(Refused::Closed) => assert!(side.closed),
             // Fewer than the limit wait if the line is clogged, but never nobody.
             Err(Refused::Full) => assert!(waiting > 0, "INV-5: refused, and nobody waits"),
+            Err(Refused::Open(_)) => self.assert_open(group),
             Err(refused) => panic!("no policy says {refused:?}"),
         }
     }
 
     fn dial_fresh(&mut self, Spot { group, shard, .. }: Spot) {
         let side = &self.sides[group];
-        let live = self.engine.counts(&side.group).live;
-        let refused = match self.engine.dial_fresh(&side.seats[shard.get()], self.now) {
-            Ok(waiter) => {
-                assert!(!side.closed && live < side.limits.max_live, "INV-2");
-                self.callers.push(Caller { group, waiter, served: false });
-                return;
-            }
-            Err(refused) => refused,
-        };
-        assert!(match refused {
-            NoDial::Closed => side.closed,
-            NoDial::NoPermit => live == side.limits.max_live,
-            NoDial::Exhausted => self.is_full(shard),
-            NoDial::Held | NoDial::Open(_) => false,
-        });
+        let at_limit = side.group.permits.live() >= side.limits.max_live;
+        let dialled = self.engine.dial_fresh(&side.seats[shard.get()], self.now);
+        assert!(!at_limit || dialled.is_err(), "INV-2");
+        self.dialled_alone(group, shard, at_limit, dialled);
     }
 
     fn redial(&mut self, which: u8) {
@@ -327,7 +373,9 @@ impl World {
                 assert!(match refused {
                     NoDial::Closed => self.sides[group].closed,
                     NoDial::Exhausted => full,
-                    NoDial::NoPermit | NoDial::Held | NoDial::Open(_) => false,
+                    NoDial::Held => self.sides[group].held,
+                    NoDial::Open(_) => self.may_be_open(group),
+                    NoDial::NoPermit => false,
                 });
             }
         }
@@ -349,66 +397,6 @@ impl World {
         }
     }
 
-    fn complete(&mut self, Dial { ticket, dead }: Dial) {
-        let shard = ticket.seat().shard();
-        let group = self.side_of(ticket.seat());
-        let conn = self.connect(group, shard);
-        let id = conn.id;
-        match self.engine.fulfil(&ticket, conn, self.now) {
-            Ok(()) => {
-                assert!(!dead, "INV-6: fulfilled after the peer hung up");
-                self.records[id].pooled = true;
-                self.sides[group].opened += 1;
-                self.spent.push(ticket);
-            }
-            Err(conn) => {
-                assert!(dead, "refused a connection that lives");
-                drop(conn);
-                self.fail(ticket);
-            }
-        }
-    }
-
-    fn fail(&mut self, ticket: Reservation<Conn, Cause>) {
-        self.causes += 1;
-        let group = self.side_of(ticket.seat());
-        let waiting = self.waiting(group) > 0;
-        let alone = match &ticket.goal {
-            Goal::Alone(caller) => Some(Arc::clone(caller)),
-            _ => None,
-        };
-        assert!(self.engine.abandon(&ticket, Failure::Peer(self.causes), self.now));
-        self.spent.push(ticket);
-        let told = Found::Failed(self.causes);
-        let told = self.callers.iter().filter(|caller| caller.found() == Some(told)).count();
-        let expected = match alone {
-            Some(alone) => {
-                usize::from(self.callers.iter().any(|caller| Arc::ptr_eq(&caller.waiter, &alone)))
-            }
-            // Nobody, if idle connections served all that waited.
-            None if told == 0 && waiting => usize::from(self.still_waiting(group)),
-            None => usize::from(waiting),
-        };
-        assert_eq!(told, expected, "how many were told of a failed dial");
-    }
-
-    fn complete_late(&mut self, which: u8) {
-        if self.spent.is_empty() {
-            return;
-        }
-        let at = usize::from(which) % self.spent.len();
-        let ticket = self.spent[at].clone();
-        let conn = self.connect(self.side_of(ticket.seat()), ticket.seat().shard());
-        assert!(
-            self.engine.fulfil(&ticket, conn, self.now).is_err(),
-            "INV-1: a dial was fulfilled after it was over"
-        );
-        assert!(
-            !self.engine.abandon(&ticket, Failure::Peer(0), self.now),
-            "INV-2: abandoned twice"
-        );
-    }
-
     fn vacate(&mut self, which: u8) {
         let Some(Doomed { conn, place }) = pick(&mut self.closes, which) else {
             return;
@@ -419,10 +407,10 @@ impl World {
         self.sides[group].vacated += 1;
     }
 
-    fn hang_up(&mut self, shard: ShardId, slot: u8) {
+    fn hang_up(&mut self, shard: ShardId, slot: u8, reason: CloseReason) {
         let index = SlotIndex::new(u32::from(slot) % self.engine.slots_per_shard() as u32);
         let before = self.engine.slot(shard, index).state();
-        self.engine.hang_up(shard, index, CloseReason::PeerClosed, self.now);
+        self.engine.hang_up(shard, index, reason, self.now);
         let after = self.engine.slot(shard, index).state();
         match before {
             State::Idle => assert_eq!(after, State::Closing, "INV-6: idle and dead"),
@@ -433,10 +421,10 @@ impl World {
                 dial.dead = true;
             }
         }
-        let held = self.leases.iter().map(Found::from_lease);
+        let held = self.leases.iter().chain(&self.asked).map(Found::from_lease);
         let boxed = self.callers.iter().filter_map(Caller::found);
         for found in held.chain(boxed) {
-            if let Found::Ready { id, shard: on, index: at } = found
+            if let Found::Ready { id, shard: on, index: at, .. } = found
                 && (on, at) == (shard, index)
             {
                 self.records[id].dead = true;
@@ -447,21 +435,26 @@ impl World {
     fn sweep(&mut self, shard: ShardId) {
         let due = |record: &&Record| {
             let timeout = self.sides[record.group].limits.idle_timeout_ms;
-            let until = record.unused_since.map(|since| since.after(timeout));
-            let overdue = until.is_some_and(|until| until.is_past(self.now));
+            let rested = record.unused_since.map_or(0, |since| self.now.since(since));
+            let overdue = rested >= timeout || record.ends.is_past(self.now);
             record.shard == shard && record.rests && overdue
         };
         let expected = self.records.iter().filter(due).count();
         let mut quiet = Vec::new();
         let swept = self.engine.sweep(shard, self.now, &mut quiet);
         assert_eq!(swept, expected, "swept too many or too few");
-        assert!(quiet.is_empty(), "nobody is to be asked");
+        for lease in quiet {
+            let limits = &self.sides[self.records[lease.tenant.conn.id].group].limits;
+            assert!(limits.ping_interval_ms != NEVER, "nobody is to be asked");
+            self.asked.push(lease);
+        }
     }
 
     /// A connection that the account knows of, outside the engine.
     fn connect(&mut self, group: usize, shard: ShardId) -> Conn {
         let closed = Arc::new(AtomicU32::new(0));
         let conn = Conn { id: self.records.len(), closed: Arc::clone(&closed) };
+        let (epoch, lifetime) = (self.sides[group].epoch, self.sides[group].limits.max_lifetime_ms);
         self.records.push(Record {
             group,
             shard,
@@ -470,6 +463,8 @@ impl World {
             pooled: false,
             rests: false,
             unused_since: None,
+            epoch,
+            ends: self.now.after(lifetime),
         });
         conn
     }
@@ -519,6 +514,12 @@ impl World {
     }
 
     fn come_back(&mut self) {
+        while !self.asked.is_empty() {
+            self.step(Op::Answer(0));
+        }
+        for group in 0..GROUPS {
+            self.step(Op::Resume(group));
+        }
         while !self.callers.is_empty() {
             self.step(Op::Cancel(0));
         }
@@ -542,6 +543,7 @@ impl World {
         }
         for side in &self.sides {
             assert_eq!(self.engine.counts(&side.group).live, 0, "INV-2");
+            assert_eq!(side.group.dials.live(), 0, "INV-2");
             assert_eq!(side.opened, side.vacated, "INV-9");
         }
         for shard in (0..SHARDS as u16).map(ShardId) {

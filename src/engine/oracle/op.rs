@@ -1,6 +1,6 @@
 //! The operations, and how they are decoded from bytes.
 
-use crate::engine::ShardId;
+use crate::engine::{BreakerMode, CloseReason, ShardId};
 
 /// What happens next. Numbers pick from what there is, modulo its count.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +41,48 @@ pub enum Op {
     Advance(u8),
     /// A group is closed for good.
     Close(usize),
+    /// A caller lines up, but not for a return.
+    WaitForDial(Spot),
+    /// A caller dials for itself alone above the limit.
+    DialOverflow(Spot),
+    /// A caller dials for itself alone past an open breaker.
+    DialDirect(Spot),
+    /// A policy dials for nobody.
+    DialSpare(Spot),
+    /// An owner brings a connection along.
+    Adopt(Spot),
+    /// A dial fails for a reason of our own.
+    DialFailsHere(u8),
+    /// A connection that was asked whether it lives answers.
+    Answer(u8),
+    /// It does not.
+    KeepSilent(u8),
+    /// An owner gives a connection up, or the watch does, for a reason.
+    GiveUp(ShardId, u8, CloseReason),
+    /// A group serves nobody until it is resumed.
+    Hold(usize),
+    /// A group serves again.
+    Resume(usize),
+    /// All connections of a group are to end.
+    Evict(usize),
+    /// Of those at rest, the ones with an odd number end.
+    Retain(usize),
+    /// The limits of a group change.
+    Resize(usize, [u8; 3]),
+    /// The limits of the pool change.
+    ResizeTotals([u8; 3]),
+    /// An operator speaks to a breaker.
+    Force(usize, BreakerMode),
+    /// A breaker is told that its endpoint is back.
+    Reset(usize),
+    /// A group is tended.
+    Tend(usize),
+    /// The pool is tended.
+    TendTotals,
+    /// The connection that rests longest ends.
+    EvictOldest,
+    /// Much time passes.
+    Leap(u8),
 }
 
 /// Where a caller stands, and from how many idle connections on it may steal.
@@ -50,6 +92,25 @@ pub struct Spot {
     pub(super) shard: ShardId,
     pub(super) steal_min: u32,
 }
+
+impl Spot {
+    fn from_byte(which: u8) -> Self {
+        Self {
+            group: usize::from(which >> 1 & 1),
+            shard: ShardId(u16::from(which & 1)),
+            steal_min: [1, 2, 3, u32::MAX][usize::from(which >> 2 & 3)],
+        }
+    }
+}
+
+const GIVEN_UP: [CloseReason; 4] = [
+    CloseReason::PeerClosed,
+    CloseReason::PeerReset,
+    CloseReason::UnexpectedBytes,
+    CloseReason::Retired,
+];
+const FORCED: [BreakerMode; 4] =
+    [BreakerMode::ForcedOpen, BreakerMode::ForcedClosed, BreakerMode::Auto, BreakerMode::Auto];
 
 /// The bytes that are left.
 pub(super) struct Bytes<'a>(pub(super) &'a [u8]);
@@ -68,15 +129,48 @@ impl Bytes<'_> {
 }
 
 impl Op {
+    /// The next of all operations.
+    pub(super) fn decode_any(bytes: &mut Bytes<'_>) -> Option<Self> {
+        if bytes.0.first()? % 128 < 64 {
+            return Self::decode(bytes);
+        }
+        let kind = bytes.next()?;
+        let which = bytes.next()?;
+        let spot = Spot::from_byte(which);
+        let group = spot.group;
+        let mut three = || [0; 3].map(|_: u8| bytes.next().unwrap_or(0));
+        Some(match kind % 64 {
+            0..=6 => Self::WaitForDial(spot),
+            7..=12 => Self::DialOverflow(spot),
+            13..=15 => Self::DialDirect(spot),
+            16..=18 => Self::DialSpare(spot),
+            19..=21 => Self::Adopt(spot),
+            22..=23 => Self::DialFailsHere(which),
+            24..=27 => Self::Answer(which),
+            28 => Self::KeepSilent(which),
+            29..=31 => Self::GiveUp(spot.shard, which >> 3, GIVEN_UP[usize::from(which >> 1 & 3)]),
+            32..=34 => Self::Hold(group),
+            35..=38 => Self::Resume(group),
+            39..=40 => Self::Evict(group),
+            41..=42 => Self::Retain(group),
+            43..=46 => Self::Resize(group, three()),
+            47..=48 => Self::ResizeTotals(three()),
+            49..=50 => Self::Force(group, FORCED[usize::from(which >> 2 & 3)]),
+            51 => Self::Reset(group),
+            52..=57 => Self::Tend(group),
+            58..=59 => Self::TendTotals,
+            60 => Self::EvictOldest,
+            61..=62 => Self::Leap(which),
+            _ => Self::Sweep(spot.shard),
+        })
+    }
+
+    /// The next of those that need no policy.
     pub(super) fn decode(bytes: &mut Bytes<'_>) -> Option<Self> {
         let kind = bytes.next()?;
         let which = bytes.next()?;
-        let shard = ShardId(u16::from(which & 1));
-        let spot = Spot {
-            group: usize::from(which >> 1 & 1),
-            shard,
-            steal_min: [1, 2, 3, u32::MAX][usize::from(which >> 2 & 3)],
-        };
+        let spot = Spot::from_byte(which);
+        let shard = spot.shard;
         Some(match kind % 64 {
             0..=7 => Self::Checkout(spot),
             8..=16 => Self::Wait(spot),

@@ -31,7 +31,7 @@ impl Drop for NameIt<'_> {
 
 #[test]
 fn seeded_sequences_keep_the_invariants() {
-    for seed in 1..=4_000_u64 {
+    for seed in 1..=3_000_u64 {
         let name = format!("seed {seed}");
         let _named = NameIt(&name);
         let mut random = Seeded(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
@@ -71,6 +71,79 @@ fn make_room(rest: u8, lifo: u32) {
     rest_one(&mut world);
     world.step(Op::Checkout(spot));
     assert_eq!(world.leases.len(), 1, "INV-3: idle without a hint");
+    world.end(true);
+}
+
+/// A connection above the limit came back to a caller in line although the group was held.
+#[test]
+fn a_connection_above_the_limit_serves_nobody_while_held() {
+    // Three slots; group 0: one may live, one more above it, one may wait.
+    let mut world = World::rich(&mut Bytes(&[2, 0, 0, 0, 0b1000_0100, 0, 0, 0]));
+    let spot = Spot { group: 0, shard: ShardId(0), steal_min: 1 };
+    world.step(Op::DialFresh(spot));
+    world.step(Op::DialOverflow(spot));
+    (0..2).for_each(|_| world.step(Op::DialSucceeds(0)));
+    (0..2).for_each(|_| world.step(Op::Poll(0)));
+    assert_eq!(world.leases[1].tenant.class, Class::Overflow);
+    world.step(Op::Hold(0));
+    world.step(Op::Wait(spot));
+    world.step(Op::GiveBack(1));
+    assert!(world.callers[0].found().is_none(), "served while held");
+    world.end(true);
+}
+
+#[test]
+fn what_served_as_often_as_it_may_ends() {
+    // One slot; group 0: twice.
+    let mut world = World::rich(&mut Bytes(&[0, 0, 0, 0, 0b0100, 0, 0, 0b100]));
+    assert_eq!(world.sides[0].limits.max_uses, 2);
+    let spot = Spot { group: 0, shard: ShardId(0), steal_min: 1 };
+    world.step(Op::DialFresh(spot));
+    world.step(Op::DialSucceeds(0));
+    world.step(Op::Poll(0));
+    world.step(Op::GiveBack(0));
+    world.step(Op::Checkout(spot));
+    world.step(Op::GiveBack(0));
+    assert_eq!((world.idle(0).count(), world.closes.len()), (0, 1));
+    world.end(true);
+}
+
+#[test]
+fn what_a_refused_dial_had_of_the_breaker_comes_back() {
+    // Four slots; one dial in the whole pool; four may live, and there is a breaker.
+    let group = [0b0111, 16, 0, 0];
+    let mut world = World::rich(&mut Bytes(&[&[3, 0, 0, 1][..], &group, &group].concat()));
+    let [spot, other] = [0, 1].map(|group| Spot { group, shard: ShardId(0), steal_min: 1 });
+    world.step(Op::DialFresh(spot));
+    world.step(Op::DialFails(0));
+    world.step(Op::Poll(0));
+    world.step(Op::Leap(10));
+    world.step(Op::Wait(other));
+    world.step(Op::DialFresh(spot));
+    assert_eq!(world.callers.len(), 1, "no permit to dial is left");
+    world.step(Op::DialSucceeds(0));
+    world.step(Op::DialFresh(spot));
+    assert_eq!((world.callers.len(), world.probes(0)), (2, 1), "INV-8: the probe's place is lost");
+    world.end(true);
+}
+
+#[test]
+fn what_is_above_a_lowered_limit_is_not_handed_over() {
+    // Four slots; group 0: two may live, three may wait.
+    let mut world = World::rich(&mut Bytes(&[3, 0, 0, 0, 0b0010_0101, 0, 0, 0]));
+    let spot = Spot { group: 0, shard: ShardId(0), steal_min: 1 };
+    for _ in 0..2 {
+        world.step(Op::DialFresh(spot));
+        world.step(Op::DialSucceeds(0));
+        world.step(Op::Poll(0));
+    }
+    world.step(Op::Wait(spot));
+    world.step(Op::Resize(0, [0b0010_0100, 0, 0]));
+    world.step(Op::GiveBack(0));
+    assert_eq!((world.waiting(0), world.closes.len()), (1, 1), "handed over above the limit");
+    world.step(Op::Vacate(0));
+    world.step(Op::GiveBack(0));
+    assert_eq!((world.waiting(0), world.closes.len()), (0, 0));
     world.end(true);
 }
 
