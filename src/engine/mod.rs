@@ -73,6 +73,7 @@ pub use {
     backoff::{Backoff, BackoffRules},
     breaker::{Breaker, BreakerRules, Change as BreakerChange, Rejected},
     hints::Order,
+    limits::Limits,
     ramp::{Ramp, allowed as ramp_allowed},
     retention::Retention,
     ring::{Inbox, Ring},
