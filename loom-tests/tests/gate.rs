@@ -86,11 +86,6 @@ fn failure_vs_wait(limits: GroupLimits, failure: Failure<Cause>) {
     let dial = house.dial(S0);
     let driver = spawn({
         let house = house.clone();
-        let failure = match failure {
-            Failure::Peer(cause) => Failure::Peer(cause),
-            Failure::Local(cause) => Failure::Local(cause),
-            Failure::GivenUp => Failure::GivenUp,
-        };
         move || assert!(house.engine.abandon(&dial, failure, NOW))
     });
     let second = line_up(&house, NOW);
