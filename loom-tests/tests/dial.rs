@@ -331,7 +331,7 @@ fn full_table_vs_vacate() {
 /// other, counted already, has lined up.
 #[test]
 fn full_table_vs_wait() {
-    bounded(1, || {
+    bounded(2, || {
         let house = House::new(1, 1, ONE);
         let other = loom::sync::Arc::new(Party::new(1, ROOMY));
         let lease = house.open(S0);
