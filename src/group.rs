@@ -9,7 +9,7 @@ use core::{
 };
 use std::sync::Arc;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::{
     CheckoutError, Connector, Endpoint, GroupStats, Pool, PoolEvent, Pooled, clock,
@@ -235,15 +235,16 @@ impl<C: Connector> Group<C> {
     async fn wait(&self, at: ShardId, deadline: Instant) -> Result<PoolLease<C>, CheckoutError> {
         let began = clock::now();
         loop {
-            let mut lease = Some(match self.line_up(at)?.outcome(self, at, deadline).await {
-                // It opened while we stood in line, or its probes are under way.
+            let served = match self.line_up(at) {
+                Ok(in_line) => in_line.outcome(self, at, deadline).await,
+                Err(refused) => Err(refused),
+            };
+            let mut lease = Some(match served {
+                // Also when it opened while we stood in line, or its probes are under way.
                 Err(CheckoutError::BreakerOpen { .. }) if self.dials_past_breaker(at) => {
-                    let (seat, now) = (self.seats.on(at), self.inner().read_clock());
-                    let direct = self.inner().engine.dial_direct(seat, now);
-                    let waiter = direct.map_err(|no| self.refused(no))?;
-                    self.outcome(at, waiter, deadline).await?
+                    self.direct(at, deadline).await?
                 }
-                outcome => outcome?,
+                served => served?,
             });
             // It may have died, or have been found unusable, on its way to us.
             if self.inner().is_usable(&mut lease, When::Checkout)
@@ -251,6 +252,24 @@ impl<C: Connector> Group<C> {
             {
                 self.seats.note_wait(began.elapsed());
                 return Ok(lease);
+            }
+        }
+    }
+
+    /// A connection dialled past an open breaker. There is no line to stand in then, so at the
+    /// limit who may wait asks again.
+    #[cold]
+    async fn direct(&self, at: ShardId, deadline: Instant) -> Result<PoolLease<C>, CheckoutError> {
+        let (inner, seat) = (self.inner(), self.seats.on(at));
+        loop {
+            match inner.engine.dial_direct(seat, inner.read_clock()) {
+                Ok(waiter) => return self.outcome(at, waiter, deadline).await,
+                Err(NoDial::NoPermit)
+                    if seat.group().limits().at_limit() == WAIT && clock::now() < deadline =>
+                {
+                    sleep(ASK_AGAIN).await;
+                }
+                Err(no) => return Err(self.refused(no)),
             }
         }
     }
@@ -272,9 +291,6 @@ impl<C: Connector> Group<C> {
             Ok(waiter) => Ok(waiter),
             Err(Refused::AtLimit) if limits.at_limit() == OVERFLOW => {
                 inner.engine.dial_overflow(seat, now).map_err(|no| self.refused(no))
-            }
-            Err(Refused::Open(_)) if limits.at_open() == DIRECT => {
-                inner.engine.dial_direct(seat, now).map_err(|no| self.refused(no))
             }
             Err(Refused::Open(left)) => Err(self.open(left)),
             Err(Refused::AtLimit) => Err(self.at_limit()),
@@ -411,6 +427,9 @@ impl<C: Connector> Drop for Held<'_, C> {
         }
     }
 }
+
+/// How soon who dials past an open breaker asks again for a permit.
+const ASK_AGAIN: Duration = Duration::from_millis(2);
 
 /// Dials that a warm-up has under way at once.
 const WARM_UP_AT_ONCE: usize = 64;

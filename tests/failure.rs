@@ -613,6 +613,7 @@ on_both_drivers! {
         eventually("counted", || closed() == 3).await;
         assert_eq!(group.breaker(), BreakerState::Open, "it is no probe");
         // Within the limits.
+        group.reconfigure(|policy| policy.timeouts.acquire_timeout_ms = 200).unwrap();
         let held = hold(&group, 2).await;
         let error = group.checkout().await.unwrap_err();
         assert!(matches!(error, CheckoutError::AtLimit { .. } | CheckoutError::Timeout { .. }));
