@@ -10,7 +10,6 @@ use crate::{
     EndpointSettings, Group, PoolEvent, SettingsError, Socket,
     engine::{NoDial, TotalLimits},
     inner::{Adopted, Inner},
-    policy::millis,
     pool::wait_until_empty,
 };
 
@@ -90,13 +89,7 @@ impl<C: Connector> Group<C> {
         let mut ended = 0;
         for group in self.seats().groups() {
             ended += inner.engine.retain(group, |tenant| {
-                let info = ConnectionInfo {
-                    endpoint: group.key().endpoint(),
-                    shard: tenant.shard().get(),
-                    age: millis(now.since(tenant.opened)),
-                    idle_for: millis(now.since(tenant.rested)),
-                    uses: tenant.uses,
-                };
+                let info = ConnectionInfo::of(group.key().endpoint(), tenant, now);
                 keep(&mut tenant.conn, &info)
             });
         }
@@ -193,7 +186,7 @@ impl<C: Connector> Group<C> {
 
     fn shard_gone(&self) -> DialError {
         let endpoint = self.endpoint().clone();
-        DialError::new(endpoint, crate::DialErrorKind::Backend, crate::inner::gone().into())
+        DialError::new(endpoint, crate::DialErrorKind::Backend, crate::ShardGone.into())
     }
 }
 

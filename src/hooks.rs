@@ -2,7 +2,7 @@
 
 use core::{fmt, time::Duration};
 
-use crate::{BoxError, Connector, Endpoint};
+use crate::{BoxError, Connector, Endpoint, clock::Tick, engine::Tenant, policy::millis};
 
 /// What the pool knows of a connection that it shows to somebody.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +18,19 @@ pub struct ConnectionInfo<'a> {
     pub idle_for: Duration,
     /// How often it was given back.
     pub uses: u32,
+}
+
+impl<'a> ConnectionInfo<'a> {
+    /// Of the connection of a lease, as it rests.
+    pub(crate) fn of<T, E, K>(endpoint: &'a Endpoint, tenant: &Tenant<T, E, K>, now: Tick) -> Self {
+        Self {
+            endpoint,
+            shard: tenant.shard().get(),
+            age: millis(now.since(tenant.opened)),
+            idle_for: millis(now.since(tenant.rested)),
+            uses: tenant.uses,
+        }
+    }
 }
 
 type Created<T> = dyn Fn(&mut T, &ConnectionInfo<'_>) -> Result<(), BoxError> + Send + Sync;

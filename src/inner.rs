@@ -3,7 +3,6 @@
 use core::{fmt, hash::BuildHasher, time::Duration};
 use std::{
     collections::HashMap,
-    io,
     sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
 };
 
@@ -553,9 +552,4 @@ impl<C: Connector> fmt::Debug for Key<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.endpoint.fmt(f)
     }
-}
-
-/// An error of the pool's own making, for who looks for an I/O error.
-pub(crate) fn gone() -> io::Error {
-    io::Error::other("the shard's thread has ended")
 }

@@ -1,10 +1,11 @@
 //! The look at a connection before it is handed out, and when it comes back.
 
+use core::time::Duration;
+
 use crate::{
     CloseReason, Condition, Connection, ConnectionInfo, Connector, Inspect,
     engine::NEVER,
     inner::{Inner, PoolLease},
-    policy::millis,
 };
 
 /// On which occasion a connection is looked at.
@@ -74,13 +75,11 @@ impl<C: Connector> Inner<C> {
         let seat = std::sync::Arc::clone(lease.seat());
         let now = self.clock(lease.shard()).now();
         let tenant = &mut lease.tenant;
-        let info = ConnectionInfo {
-            endpoint: seat.group().key().endpoint(),
-            shard: seat.shard().get(),
-            age: millis(now.since(tenant.opened)),
-            idle_for: millis(if when == When::Return { 0 } else { now.since(tenant.rested) }),
-            uses: tenant.uses,
-        };
+        let mut info = ConnectionInfo::of(seat.group().key().endpoint(), tenant, now);
+        if when == When::Return {
+            // It has not come to rest yet.
+            info.idle_for = Duration::ZERO;
+        }
         let hooks = &self.parts.hooks;
         let hook = match when {
             // A fresh connection has had its own hook.

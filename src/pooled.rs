@@ -100,7 +100,7 @@ impl<C: Connector> Pooled<C> {
 
     /// How long it was at rest before this checkout, to 100 ms; zero for a fresh one.
     pub fn idle_for(&self) -> Duration {
-        Duration::from_millis(self.idle_ms.into())
+        millis(self.idle_ms)
     }
 
     /// Whether anything was written to it during this checkout: a request of which nothing was
@@ -128,7 +128,7 @@ impl<C: Connector> Pooled<C> {
     pub fn age(&self) -> Duration {
         let lease = self.lease();
         let now = inner(lease).clock(lease.shard()).now();
-        Duration::from_millis(now.since(lease.tenant.opened).into())
+        millis(now.since(lease.tenant.opened))
     }
 
     /// Where it leads.

@@ -153,6 +153,11 @@ impl<T, E, K> Reservation<T, E, K> {
     pub fn index(&self) -> SlotIndex {
         self.index
     }
+
+    /// Whether the connection was made elsewhere.
+    pub fn is_adoption(&self) -> bool {
+        matches!(self.goal, Goal::Adoption)
+    }
 }
 
 /// How a dial ended without a connection.

@@ -1,7 +1,7 @@
 //! What happens to connections because time passes: one pass per shard over its slots, and one
 //! over the groups that call it home. No timer per connection.
 
-use super::{CloseReason, Engine, Group, Lease, Seat, ShardId, limits::NEVER};
+use super::{CloseReason, Engine, Group, Lease, Seat, ShardId, demand::Wanted, limits::NEVER};
 use crate::{
     clock::Tick,
     sync::{Arc, Ordering},
@@ -48,10 +48,7 @@ impl<T, E, K> Engine<T, E, K> {
     pub fn answered(&self, mut lease: Lease<T, E, K>, now: Tick) {
         lease.tenant.unanswered = 0;
         lease.tenant.vouched = now;
-        lease.tenant.asked = now;
-        let seat = Arc::clone(&lease.tenant.seat);
-        self.put_back(lease);
-        was_asked(&seat.group);
+        self.rest_on(lease, now);
     }
 
     /// A connection that was asked whether it lives has not answered, but may again.
@@ -61,6 +58,11 @@ impl<T, E, K> Engine<T, E, K> {
         {
             return self.broke_off(lease);
         }
+        self.rest_on(lease, now);
+    }
+
+    /// A connection that was asked goes on resting, until the next question is due.
+    fn rest_on(&self, mut lease: Lease<T, E, K>, now: Tick) {
         lease.tenant.asked = now;
         let seat = Arc::clone(&lease.tenant.seat);
         self.put_back(lease);
@@ -91,10 +93,7 @@ impl<T, E, K> Engine<T, E, K> {
         }
         group.forget_suspicion(now);
         self.shrink(group);
-        // Relaxed: an estimate, as all of these.
-        let idle = group.credits.total_idle() + group.asked.load(Ordering::Relaxed);
-        let live = group.permits.live();
-        let in_use = live.saturating_sub(idle).saturating_sub(wanted.dialing);
+        let Census { live, idle, in_use } = census(group, wanted);
         let wanted_live = self.preconnect(group, in_use + wanted.waiting);
         if group.limits.retention_period_ms() != NEVER {
             group.retention.observe(in_use + wanted.waiting);
@@ -167,10 +166,8 @@ impl<T, E, K> Engine<T, E, K> {
         if group.limits.preconnect_percent() <= 100 {
             return;
         }
-        let live = group.permits.live();
-        let idle = group.credits.total_idle();
         let wanted = group.demand.wanted();
-        let in_use = live.saturating_sub(idle).saturating_sub(wanted.dialing);
+        let Census { live, in_use, .. } = census(group, wanted);
         let missing = self.preconnect(group, in_use + wanted.waiting).saturating_sub(live);
         for _ in 0..missing.min(AHEAD_AT_ONCE) {
             if self.dial_spare(seat, now).is_err() {
@@ -221,6 +218,21 @@ impl<T, E, K> Engine<T, E, K> {
             group.credits.collect();
         }
     }
+}
+
+/// What a group has at about this moment, for the policies that ask how much it needs.
+struct Census {
+    live: u32,
+    /// At rest, or out to be asked whether they live.
+    idle: u32,
+    in_use: u32,
+}
+
+fn census<T, E, K>(group: &Group<T, E, K>, wanted: Wanted) -> Census {
+    // Relaxed: an estimate, as all of these.
+    let idle = group.credits.total_idle() + group.asked.load(Ordering::Relaxed);
+    let live = group.permits.live();
+    Census { live, idle, in_use: live.saturating_sub(idle).saturating_sub(wanted.dialing) }
 }
 
 /// A connection of the group is out to be asked no more.

@@ -40,7 +40,7 @@ impl<C: Connector> Worker<C> {
         let deadline = began + policy.total_timeout();
         // A group whose home sleeps is tended by nobody.
         self.rouse_home(dial.seat());
-        let adopted = self.inner.fetch(self.shard, slot);
+        let adopted = dial.is_adoption().then(|| self.inner.fetch(self.shard, slot)).flatten();
         let stage = match known_destination(key.endpoint()) {
             _ if adopted.is_some() => Stage::Adopting,
             Some(destination) => {
@@ -177,10 +177,28 @@ impl<C: Connector> Worker<C> {
         };
         dialing.timer = None;
         let timeout = dialing.policy.total_timeout();
+        self.stop(
+            slot,
+            |attempts| attempts.overdue(now),
+            |endpoint| DialError::timed_out(endpoint, timeout),
+        );
+    }
+
+    /// Ends what a dial is doing: a task at once, attempts by giving up those that `which` names
+    /// and waiting for the answers.
+    fn stop(
+        &mut self,
+        slot: SlotIndex,
+        which: impl FnOnce(&mut Attempts) -> Vec<DialId>,
+        cause: impl FnOnce(Endpoint) -> DialError,
+    ) {
+        let Some(Work::Dialing(dialing)) = self.work.get_mut(&slot) else {
+            return;
+        };
         match &mut dialing.stage {
             Stage::Adopting => {}
             Stage::Connecting(attempts) => {
-                for id in attempts.overdue(now) {
+                for id in which(attempts) {
                     self.driver.give_up(id);
                 }
                 self.advance(slot);
@@ -188,14 +206,14 @@ impl<C: Connector> Worker<C> {
             Stage::Resolving(task) => {
                 self.task_slots.remove(&task.id());
                 task.abort();
-                self.fail(slot, |endpoint| DialError::timed_out(endpoint, timeout));
+                self.fail(slot, cause);
             }
             Stage::Preparing(task) => {
                 self.task_slots.remove(&task.id());
                 task.abort();
                 // The task owns the socket and closes it when it is dropped; only the watch is
                 // left to end.
-                self.reject(slot, None, |endpoint| DialError::timed_out(endpoint, timeout));
+                self.reject(slot, None, cause);
             }
         }
     }
@@ -215,28 +233,7 @@ impl<C: Connector> Worker<C> {
             DialError::plain(endpoint, DialErrorKind::Backend, "the group was closed".to_owned())
         };
         for slot in slots {
-            let Some(Work::Dialing(dialing)) = self.work.get_mut(&slot) else {
-                continue;
-            };
-            match &mut dialing.stage {
-                Stage::Adopting => {}
-                Stage::Connecting(attempts) => {
-                    for id in attempts.cut_short() {
-                        self.driver.give_up(id);
-                    }
-                    self.advance(slot);
-                }
-                Stage::Resolving(task) => {
-                    self.task_slots.remove(&task.id());
-                    task.abort();
-                    self.fail(slot, closed);
-                }
-                Stage::Preparing(task) => {
-                    self.task_slots.remove(&task.id());
-                    task.abort();
-                    self.reject(slot, None, closed);
-                }
-            }
+            self.stop(slot, Attempts::cut_short, closed);
         }
     }
 

@@ -48,9 +48,8 @@ impl<C: Connector> Worker<C> {
             };
             inner.engine.tend(seats, now);
             // Nobody asks for a name that nobody is connected to; the next dial does.
-            let connected = inner.engine.counts(seats[0].group()).live > 0;
             let names = seats[0].group().key().names();
-            if connected && names.is_some_and(|names| names.is_due(clock::now())) {
+            if names.is_some_and(|names| names.is_due(clock::now())) && group.live(&inner) > 0 {
                 self.refresh(&seats[0]);
             }
         }
