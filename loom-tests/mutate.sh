@@ -4,7 +4,7 @@
 #
 #   loom-tests/mutate.sh            all mutants
 #   loom-tests/mutate.sh fence      those whose name contains "fence"
-#   loom-tests/mutate.sh --check    none: whether each text is found exactly once
+#   loom-tests/mutate.sh --check    none: whether each text is found exactly once, and each model
 #
 # A mutant is an exact text in one file. If the text is not found exactly once the script stops:
 # a mutant that no longer applies would count as killed or survived for nothing.
@@ -58,6 +58,11 @@ export CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
 export RUST_BACKTRACE=0
 export MODELS_FAIL_FAST=1
 
+units=
+if [[ $check ]]; then
+    units=$(cd "$tree" && env -u RUSTFLAGS -u CARGO_TARGET_DIR cargo test --quiet --lib -- --list)
+fi
+
 killed=0
 survived=0
 wrong=0
@@ -99,6 +104,10 @@ open(path, "w").write(text.replace(old, os.environ["NEW"]))
 PY
     if [[ $check ]]; then
         found=$((found + 1))
+        local entry
+        for entry in $tests; do
+            exists "$name" "$entry"
+        done
         cp "$work/pristine/$file" "$work/tree/src/$file"
         return
     fi
@@ -129,6 +138,21 @@ PY
             printf 'SURVIVED  %-34s %3ds\n' "$name" "$took"
         fi
     fi
+}
+
+# Ends the script unless there is a test that an entry names.
+exists() {
+    local name=$1 test=${2%%:*} filter
+    filter=${2#"$test"}
+    filter=${filter#:}
+    filter=${filter%@*}
+    if [[ $test == unit ]]; then
+        grep -qF -- "$filter" <<<"$units" && return
+    else
+        grep -q "^fn [a-z0-9_]*$filter" "$tree/loom-tests/tests/$test.rs" && return
+    fi
+    echo "$name: no test is called $2"
+    exit 1
 }
 
 # Whether a test file turns red; `by` names the first model that did. A mutant that does not
@@ -601,7 +625,7 @@ mutant resize-shrinks-nothing "$oracle" engine/control.rs \
         self.dial_if_needed(seat, now);' 'self.dial_if_needed(seat, now);'
 mutant tend-shrinks-nothing resize engine/tend.rs \
     'self.shrink(group);
-        // Relaxed' '// Relaxed'
+        let Census' 'let Census'
 mutant shrunk-is-handed-over unit:engine::oracle::tests::what engine/hit.rs \
     'if group.permits.excess() > 0 {' 'if false {'
 mutant evict-keeps-the-epoch evict engine/control.rs \
@@ -654,7 +678,7 @@ mutant wait-for-dial-stays-counted adopt:wait_for engine/demand.rs \
 mutant refused-callers-stay-in-line gate engine/dial.rs \
     'let told = self.fail_one(group, why);' \
     'let told = { drop::<Outcome<T, E, K>>(why); group.demand.dial_over(); false };'
-mutant forced-open-tells-nobody gate:pools_limit engine/dial.rs \
+mutant forced-open-tells-nobody gate:force_open engine/dial.rs \
     'self.note_change(seat, change, now);
         self.dial_if_needed(seat, now);' 'self.note_change(seat, change, now);'
 mutant given-up-probe-keeps-its-place gate:given_up engine/dial.rs \
