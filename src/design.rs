@@ -50,12 +50,13 @@
 //! # Invariants
 //! INV-1 a connection has one owner. INV-2 live ≤ `max_live`, idle ≤ `max_idle`, the same for the
 //! whole pool, and every permit comes back; a limit that is lowered under way holds again once what
-//! was above it has come back. INV-3 a slot has at most one valid hint. INV-4 every descriptor is closed exactly
-//! once, none while a submission refers to it. INV-5 no lost wake-up: an idle connection and a
-//! waiter that no dial is under way for never rest together. INV-6 a connection seen dead is never
-//! handed out. INV-7 a cancelled future, at any await, leaves all of the above true. INV-8 breaker
-//! and backoff take only legal transitions and admit no more than they say. INV-9 after a close:
-//! opened = closed, no slot in use.
+//! was above it has come back. INV-3 a slot has at most one valid hint. INV-4 every descriptor is
+//! closed exactly once, none while a submission refers to it. INV-5 no lost wake-up: an idle
+//! connection and a waiter that no dial is under way for never rest together. INV-6 a connection
+//! seen dead, or evicted, is never handed out. INV-7 a cancelled future, at any await, leaves all
+//! of the above true. INV-8 breaker, backoff, slow start, retention and retry budget take only
+//! legal transitions and admit no more than they say. INV-9 after a close: opened = closed, no slot
+//! in use.
 //!
 //! # Flows
 //! * **Checkout, hit.** Pop a hint of the own lane, CAS Idle → InUse, compare the group in full.
@@ -125,32 +126,48 @@
 //! ones. The backoff alone holds off dials in the background.
 //!
 //! # Races
-//! Each row has a loom model of about that name in `loom-tests`.
+//! Each row has loom models, `loom-tests/tests/FILE.rs::MODEL`, whose words begin with the row's
+//! invariant. A test holds this table against them (`tests/house.rs`).
 //!
-//! | race | outcome |
-//! |---|---|
-//! | checkout × checkout, also by stealing | one CAS wins; the other tries the next hint |
-//! | checkout × hang_up | checkout first: the lease is marked and is closed on return; hang_up first: the checkout skips |
-//! | return × hang_up | return first: the idle connection is closed; hang_up first: the return finds the mark and closes |
-//! | return × a caller lining up | fences on both sides: the return sees the waiter, or the waiter sees the hint |
-//! | hand-off × cancel | the letter box is filled or cancelled; a canceller that comes too late puts the connection back |
-//! | fulfil × abandon | the ticket's CAS decides; the loser of a late completion closes its socket |
-//! | permit comes back × a caller lining up | permit first, need second, fences between: one of the two starts the dial |
-//! | failed dial × a caller lining up | the caller is failed, or a new dial starts for it |
-//! | close × return | fences on both sides: the return sees the mark, or the close sees the hint |
-//! | close × a caller lining up | likewise; the caller is told Closed |
-//! | sweep × checkout | the generation's CAS decides |
-//! | stale hint × generation wrapped round | the group is compared in full after the CAS; the slot has one owner whatever its hint's age |
-//! | purge of cancelled waiters × hand-off | the purge keeps a live waiter in a place ahead of the queue |
-//! | returns × the idle cap | quotas dealt to lanes: their sum never exceeds the cap |
-//! | a permit of the pool comes back × another group's caller lining up | the queue of the starving and fences: one of the two starts the dial |
-//! | permits taken and put back × others that need them | the one that lacked is looked at again after a fence |
-//! | evict × return, × checkout | the epoch is compared on both: what is older ends |
-//! | hold × return, resume × a caller lining up | as for close; a resume looks at both |
-//! | a lowered cap × returns | a debt, paid as credits come free |
-//! | two dials at the end of the open time | one CAS takes the last probe |
-//! | late verdict × the breaker's next period | the epoch refuses it |
-//! | sweep's ping × a caller lining up | an answer goes back as a return does |
+//! | race | INV | outcome | models |
+//! |---|---|---|---|
+//! | checkout × checkout, also by stealing | 1 | one CAS wins; the other tries the next hint | `checkout::checkout_vs_checkout`, `checkout::checkout_vs_steal`, `stack::checkout_vs_steal` |
+//! | return × steal | 1 | the thief sees all that the last user did | `checkout::return_vs_steal`, `slot::return_publishes_to_checkout` |
+//! | checkout × hang_up | 1, 6 | checkout first: the lease is marked and is closed on return; hang_up first: the checkout skips | `checkout::checkout_vs_hang_up`, `slot::checkout_vs_hang_up` |
+//! | an end in mid-queue × checkouts | 1, 6 | the hint stays behind and is skipped; its neighbours are found | `checkout::hang_up_mid_queue_vs_checkouts`, `stack::checkout_vs_hang_up_of_the_youngest` |
+//! | return × hang_up | 1, 6 | return first: the idle connection is closed; hang_up first: the return finds the mark and closes | `checkout::return_vs_hang_up`, `slot::return_vs_hang_up` |
+//! | return × a caller lining up | 5 | fences on both sides: the return sees the waiter, or the waiter sees the hint | `waiters::return_vs_wait`, `stack::return_vs_wait` |
+//! | hand-off × cancel | 7 | the letter box is filled or cancelled; a canceller that comes too late puts the connection back | `waiters::cancel_vs_hand_off`, `waiters::cancel_vs_hand_off_to_the_next` |
+//! | two callers × the last place in line | 2 | one CAS counts; the other is refused | `waiters::wait_vs_wait_for_the_last_place`, `waiters::cancel_vs_wait_for_the_last_place` |
+//! | fulfil × abandon | 1, 4 | the ticket's CAS decides; the loser of a late completion closes its socket | `dial::fulfil_vs_abandon`, `dial::late_fulfil_vs_next_dial`, `slot::fulfil_vs_abandon` |
+//! | dial for one caller alone × its cancel | 1, 7 | the connection is the caller's to put back, or rests | `dial::fulfil_alone_vs_cancel` |
+//! | permit comes back × a caller lining up | 5 | permit first, need second, fences between: one of the two starts the dial | `dial::vacate_vs_wait`, `dial::vacate_vs_cancel_then_wait` |
+//! | failed dial × a caller lining up | 5 | the caller is failed, or a new dial starts for it | `dial::failed_dial_vs_wait`, `dial::given_up_dial_vs_wait` |
+//! | spare dial × a caller lining up | 5 | the caller counts on it and has it, or is told | `adopt::spare_dial_vs_wait`, `adopt::refused_spare_dial_vs_wait` |
+//! | close × return | 5, 9 | fences on both sides: the return sees the mark, or the close sees the hint | `close::close_vs_return`, `stack::close_vs_return` |
+//! | close × a caller lining up | 5 | likewise; the caller is told Closed | `close::close_vs_wait`, `close::close_vs_wait_that_dials` |
+//! | drain × a late dial | 4, 9 | the ticket decides once more; what comes late is closed, and its slot comes back | `close::late_dial_vs_drain` |
+//! | sweep × checkout | 1 | the generation's CAS decides | `checkout::checkout_vs_sweep`, `slot::expire_vs_next_period` |
+//! | stale hint × generation wrapped round | 1, 3 | the group is compared in full after the CAS; the slot has one owner whatever its hint's age | `checkout::stale_hint_vs_other_group`, `checkout::stale_hint_vs_valid_hint` |
+//! | purge of cancelled waiters × hand-off | 5 | the purge keeps a live waiter in a place ahead of the queue | `waiters::purge_vs_return`, `waiters::purge_vs_close` |
+//! | returns × the idle cap | 2 | quotas dealt to lanes: their sum never exceeds the cap | `credits::return_vs_return_on_one_lane`, `credits::return_vs_raid` |
+//! | returns × the pool's idle cap | 2 | the same, dealt to shards; who is above it evicts the oldest | `totals::return_vs_return_at_the_total_idle_cap` |
+//! | eviction for another group × checkout | 1 | the generation's CAS decides; the evictor looks for the next oldest | `totals::eviction_vs_checkout`, `totals::eviction_vs_eviction` |
+//! | a permit of the pool comes back × another group's caller lining up | 2, 5 | the queue of the starving and fences: one of the two starts the dial | `totals::vacate_vs_wait_of_another_group`, `totals::fulfil_vs_wait_of_another_group` |
+//! | permits taken and put back × others that need them | 5 | the one that lacked is looked at again after a fence | `totals::rolled_back_permit_vs_fulfil`, `totals::rolled_back_total_vs_feed` |
+//! | evict × return, × checkout, × fulfil | 6 | the epoch is compared on both: what is older ends | `evict::evict_vs_return`, `evict::evict_vs_checkout`, `evict::evict_vs_fulfil` |
+//! | retain × checkout, × a caller lining up | 1, 5 | the generation's CAS decides; what is kept goes back as a return does | `evict::retain_vs_checkout`, `evict::retain_vs_wait` |
+//! | hold × return, resume × a caller lining up | 5 | as for close; a resume looks at both | `hold::hold_vs_return`, `hold::resume_vs_wait` |
+//! | adopt × close, × a caller lining up | 2, 5, 9 | an adoption is a dial that has ended already | `adopt::adopt_vs_close`, `adopt::adopt_vs_wait` |
+//! | a lowered cap × returns | 2 | a debt, paid as credits come free | `resize::max_idle_lowered_vs_return`, `resize::max_idle_total_lowered_vs_return` |
+//! | a raised limit × a caller lining up | 5 | limit first, need second, a fence between | `resize::max_live_raised_vs_wait`, `resize::max_live_total_raised_vs_wait` |
+//! | two dials at the end of the open time | 8 | one CAS takes the last probe | `breaker::admit_vs_admit_at_the_expiry`, `gate::wait_vs_wait_at_the_expiry` |
+//! | probe × cancel | 7, 8 | the dial's ticket ends the pass, not the caller: the place comes back once | `gate::probe_vs_cancel`, `gate::given_up_probe_vs_cancel`, `breaker::withdrawn_vs_admit` |
+//! | late verdict × the breaker's next period | 8 | the epoch refuses it | `breaker::late_success_vs_probe`, `breaker::late_withdrawal_vs_probe` |
+//! | backoff's failure × success | 8 | one CAS: the series has ended, or this is its first failure | `backoff::success_vs_failure`, `backoff::failure_vs_failure_of_one_step` |
+//! | trip × a caller lining up | 5 | the caller is told, or was admitted before | `gate::trip_vs_wait`, `gate::force_open_vs_wait` |
+//! | sweep's ping × a caller lining up | 5 | an answer goes back as a return does | `evict::answered_ping_vs_wait`, `evict::unanswered_ping_vs_wait` |
+//! | the stack's pop × pop, pop, push (ABA) | 3 | a tag in the word that holds the top | `stack::stalled_pop_vs_pop_pop_push`, `stack::stalled_push_vs_push_push_pop` |
 //!
 //! # Decisions
 //! * **Waiters without a lock.** A waiter is a small allocation with a one-place letter box in a

@@ -1,6 +1,7 @@
 //! The rules of the house that a compiler does not check, read off the source.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -103,4 +104,71 @@ fn no_file_has_outgrown_its_idea() {
         let lines = text.lines().count();
         assert!(lines <= 600, "{} has {lines} lines: split it", path.display());
     }
+}
+
+/// The models of `loom-tests`, as `file::model`, with the words that stand above each.
+fn models() -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for (path, text) in sources("loom-tests/tests") {
+        if !text.contains("#![cfg(loom)]") {
+            continue;
+        }
+        let file = path.file_stem().unwrap().to_string_lossy();
+        let (mut words, mut is_test) = (String::new(), false);
+        for line in text.lines() {
+            if let Some(comment) = line.strip_prefix("/// ") {
+                words.push_str(comment);
+                words.push(' ');
+            } else if line == "#[test]" {
+                is_test = true;
+            } else if let Some(rest) = line.strip_prefix("fn ")
+                && is_test
+            {
+                let name = rest.split('(').next().unwrap();
+                found.push((format!("{file}::{name}"), words.split_off(0)));
+                is_test = false;
+            } else {
+                words.clear();
+            }
+        }
+    }
+    found
+}
+
+/// The invariants that a model's words begin with: "INV-1, INV-6: ...".
+fn labels(words: &str) -> BTreeSet<u32> {
+    let (labels, _) = words.split_once(": ").unwrap_or_default();
+    labels.split(", ").filter_map(|label| label.strip_prefix("INV-")?.parse().ok()).collect()
+}
+
+#[test]
+fn every_model_begins_with_its_invariants() {
+    for (model, words) in models() {
+        assert!(!labels(&words).is_empty(), "{model}: {words:?}");
+    }
+}
+
+#[test]
+fn every_race_of_the_design_page_has_models_of_its_invariants() {
+    let design = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/design.rs"));
+    let design = design.unwrap();
+    let models: BTreeMap<_, _> = models().into_iter().collect();
+    let (_, table) = design.split_once("| race | INV | outcome | models |\n").unwrap();
+    let rows = table.lines().skip(1).map_while(|line| line.strip_prefix("//! | "));
+    let mut count = 0;
+    for row in rows {
+        let cells: Vec<_> = row.split(" | ").collect();
+        let [race, invariants, _, named] = cells[..] else { panic!("not four cells: {row}") };
+        let promised: BTreeSet<u32> =
+            invariants.split(", ").map(|number| number.parse().unwrap()).collect();
+        let mut covered = BTreeSet::new();
+        for model in named.trim_end_matches(" |").split(", ") {
+            let words = models.get(model.trim_matches('`'));
+            let words = words.unwrap_or_else(|| panic!("{race}: no model is called {model}"));
+            covered.extend(labels(words));
+        }
+        assert!(covered.is_superset(&promised), "{race}: {promised:?} of {covered:?}");
+        count += 1;
+    }
+    assert!(count >= 37, "only {count} races");
 }

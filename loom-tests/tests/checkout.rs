@@ -92,6 +92,36 @@ fn checkout_vs_hang_up() {
     });
 }
 
+/// INV-1, INV-6: the middle one of three at rest hangs up as two callers check out: both have a
+/// living one or the one that bears the mark, and nobody has what was closed.
+#[test]
+fn hang_up_mid_queue_vs_checkouts() {
+    bounded(2, || {
+        let limits = GroupLimits { max_live: 3, max_idle: 3, ..ROOMY };
+        let house = House::new(1, 4, limits);
+        let leases = [house.open(S0), house.open(S0), house.open(S0)];
+        let middle = leases[1].index();
+        for lease in leases {
+            house.engine.give_back(lease, NOW);
+        }
+        let watch = spawn({
+            let house = house.clone();
+            move || house.engine.hang_up(S0, middle, CloseReason::PeerClosed, NOW)
+        });
+        let ours = [house.checkout(S0, NEVER), house.checkout(S0, NEVER)];
+        watch.join().unwrap();
+        for lease in ours {
+            let lease = lease.expect("INV-3: a hint was lost: two of three live");
+            let is_middle = lease.index() == middle;
+            assert_eq!(house.engine.is_dead(&lease), is_middle, "INV-6");
+            house.engine.give_back(lease, NOW);
+        }
+        assert_eq!(house.counts().idle, 2, "INV-2: at rest");
+        assert_eq!(house.drive().closes, 1, "INV-4");
+        house.finish();
+    });
+}
+
 /// INV-1, INV-6: a return and a hang-up: whichever comes first, exactly one closes it.
 #[test]
 fn return_vs_hang_up() {

@@ -108,6 +108,31 @@ fn close_vs_fulfil() {
     });
 }
 
+/// INV-4, INV-9: a drain closes the group and gives its dials up as one of them succeeds, too late
+/// for anybody: it is closed at once or by its lease, once, and its slot comes back.
+#[test]
+fn late_dial_vs_drain() {
+    model(|| {
+        let house = House::new(1, 1, ONE);
+        let waiter = house.line_up(&house, S0);
+        let dial = house.dial(S0);
+        let driver = spawn({
+            let (house, dial) = (house.clone(), dial.clone());
+            move || house.engine.fulfil(&dial, Conn::new(), NOW).is_ok()
+        });
+        house.engine.close(&house.group);
+        let gave_up = house.engine.abandon(&dial, Failure::GivenUp, NOW);
+        assert!(driver.join().unwrap() ^ gave_up, "INV-1: the ticket has two owners or none");
+        match outcome(&waiter) {
+            Some(Outcome::Ready(lease)) => house.engine.give_back(lease, NOW),
+            Some(Outcome::Closed) => {}
+            other => panic!("INV-5: {other:?}"),
+        }
+        assert_eq!(house.counts().idle, 0, "INV-9: idle in a closed group");
+        house.finish();
+    });
+}
+
 /// INV-5: a close and a dial that fails: its caller learns of the one or of the other.
 #[test]
 fn close_vs_failed_dial() {

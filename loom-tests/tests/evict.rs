@@ -8,7 +8,8 @@ use loom_tests::{
     spawn,
 };
 
-/// An eviction and a return: nobody is handed the connection after the eviction, and it ends.
+/// INV-6: an eviction and a return: nobody is handed the connection after the eviction, and it
+/// ends.
 #[test]
 fn evict_vs_return() {
     bounded(2, || {
@@ -27,8 +28,8 @@ fn evict_vs_return() {
     });
 }
 
-/// An eviction and a return, with a caller that lines up after the eviction: what it is handed is
-/// new, or bears the mark.
+/// INV-6: an eviction and a return, with a caller that lines up after the eviction: what it is
+/// handed is new, or bears the mark.
 #[test]
 fn evict_vs_hand_off() {
     bounded(2, || {
@@ -52,7 +53,7 @@ fn evict_vs_hand_off() {
     });
 }
 
-/// An eviction and a checkout: the connection ends now or when it comes back.
+/// INV-6: an eviction and a checkout: the connection ends now or when it comes back.
 #[test]
 fn evict_vs_checkout() {
     model(|| {
@@ -74,8 +75,8 @@ fn evict_vs_checkout() {
     });
 }
 
-/// An eviction and a dial that succeeds: the connection is new, or bears the mark and ends when it
-/// comes back.
+/// INV-6: an eviction and a dial that succeeds: the connection is new, or bears the mark and ends
+/// when it comes back.
 #[test]
 fn evict_vs_fulfil() {
     bounded(2, || {

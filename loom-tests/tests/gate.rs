@@ -171,6 +171,51 @@ fn given_up_probe_vs_wait() {
     });
 }
 
+/// INV-7, INV-8: the caller that a probe is for leaves as the probe succeeds: the breaker closes all
+/// the same, and the connection rests.
+#[test]
+fn probe_vs_cancel() {
+    bounded(2, || {
+        let house = tripped(GATED);
+        let caller = house.engine.dial_fresh(&house.seats[0], LATER).unwrap();
+        let probe = house.dial(S0);
+        let driver = spawn({
+            let house = house.clone();
+            move || assert!(house.engine.fulfil(&probe, Conn::new(), LATER).is_ok())
+        });
+        house.engine.cancel(&caller, &house.group);
+        driver.join().unwrap();
+        assert!(matches!(house.group.breaker_state(LATER), BreakerState::Closed), "INV-8");
+        let counts = house.counts();
+        assert_eq!((counts.idle, counts.dialing), (1, 0), "INV-7: lost on the way");
+        house.finish();
+    });
+}
+
+/// INV-7, INV-8: the caller that a probe is for leaves as the driver gives the probe up: its place
+/// comes back, once, and the next probe has it.
+#[test]
+fn given_up_probe_vs_cancel() {
+    bounded(2, || {
+        let house = tripped(GATED);
+        let caller = house.engine.dial_fresh(&house.seats[0], LATER).unwrap();
+        let probe = house.dial(S0);
+        let driver = spawn({
+            let house = house.clone();
+            move || assert!(house.engine.abandon(&probe, Failure::GivenUp, LATER))
+        });
+        house.engine.cancel(&caller, &house.group);
+        driver.join().unwrap();
+        let next = house.engine.dial_fresh(&house.seats[0], LATER);
+        assert!(next.is_ok(), "INV-8: the probe's place is lost");
+        let another = house.engine.dial_fresh(&house.seats[0], LATER);
+        assert!(another.is_err(), "INV-8: two probes where one may be out");
+        assert_eq!(house.drive_at(LATER).dials, 1);
+        assert_eq!(fate(&house, &next.map_err(|_| Refused::Closed), LATER), Fate::Served);
+        house.finish();
+    });
+}
+
 /// INV-5, INV-8: the probe succeeds and the breaker closes as another caller lines up: it is told
 /// before, or has a dial or the probe's connection.
 #[test]

@@ -32,7 +32,7 @@ fn hold_vs_return() {
     });
 }
 
-/// A return, and a caller that comes after the hold: it is not served before the group is
+/// INV-5: a return, and a caller that comes after the hold: it is not served before the group is
 /// resumed, and then it is.
 #[test]
 fn return_vs_wait_while_held() {

@@ -8,7 +8,7 @@ use loom_tests::{NOW, model, spawn};
 const WINDOW: u32 = 1000;
 const LATER: Tick = Tick::from_millis(WINDOW);
 
-/// A window ends as the next one begins: the end of the old one does not end the new one.
+/// INV-8: a window ends as the next one begins: the end of the old one does not end the new one.
 #[test]
 fn end_vs_start() {
     model(|| {

@@ -8,7 +8,7 @@ use loom_tests::{NOW, model, spawn};
 const PERIOD: u32 = 5120;
 const LATER: Tick = Tick::from_millis(PERIOD);
 
-/// Two shards look at the end of a period: one of them closes.
+/// INV-8: two shards look at the end of a period: one of them closes.
 #[test]
 fn tick_vs_tick() {
     model(|| {
@@ -23,7 +23,7 @@ fn tick_vs_tick() {
     });
 }
 
-/// A peak is seen as a period ends: it counts for that period or for the next one.
+/// INV-8: a peak is seen as a period ends: it counts for that period or for the next one.
 #[test]
 fn observe_vs_tick() {
     model(|| {
@@ -45,7 +45,7 @@ fn observe_vs_tick() {
     });
 }
 
-/// Two peaks are seen at once: the higher one stays.
+/// INV-8: two peaks are seen at once: the higher one stays.
 #[test]
 fn observe_vs_observe() {
     model(|| {

@@ -4,7 +4,7 @@
 use corepool::model::RetryBudget;
 use loom_tests::{model, spawn};
 
-/// No attempt is lost: two failures and two successes, none at a bound, add up.
+/// INV-8: no attempt is lost: two failures and two successes, none at a bound, add up.
 #[test]
 fn failure_vs_success() {
     model(|| {
@@ -25,7 +25,7 @@ fn failure_vs_success() {
     });
 }
 
-/// A success at a full bucket and a failure: one of their two orders, nothing in between.
+/// INV-8: a success at a full bucket and a failure: one of their two orders, nothing in between.
 #[test]
 fn failure_vs_success_when_full() {
     model(|| {
@@ -41,7 +41,7 @@ fn failure_vs_success_when_full() {
     });
 }
 
-/// Two failures of an almost empty bucket: it ends empty, not below.
+/// INV-8: two failures of an almost empty bucket: it ends empty, not below.
 #[test]
 fn failure_vs_failure_when_empty() {
     model(|| {

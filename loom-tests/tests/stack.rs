@@ -34,7 +34,7 @@ fn sorted(values: impl IntoIterator<Item = u64>) -> Vec<u64> {
     values
 }
 
-/// A pop sees all that the thread did that pushed.
+/// INV-1: a pop sees all that the thread did that pushed.
 #[test]
 fn push_publishes_to_pop() {
     model(|| {
@@ -53,7 +53,7 @@ fn push_publishes_to_pop() {
     });
 }
 
-/// A push and a pop: the pop finds what was there before or what comes.
+/// INV-3: a push and a pop: the pop finds what was there before or what comes.
 #[test]
 fn push_vs_pop() {
     model(|| {
@@ -69,7 +69,7 @@ fn push_vs_pop() {
     });
 }
 
-/// Two pops of one top: each value goes to one of them.
+/// INV-3: two pops of one top: each value goes to one of them.
 #[test]
 fn pop_vs_pop() {
     model(|| {
@@ -85,7 +85,7 @@ fn pop_vs_pop() {
     });
 }
 
-/// Two pops of one value: exactly one gets it.
+/// INV-3: two pops of one value: exactly one gets it.
 #[test]
 fn pop_vs_pop_of_the_last() {
     model(|| {
@@ -101,7 +101,7 @@ fn pop_vs_pop_of_the_last() {
     });
 }
 
-/// Two pushes for the last place: exactly one is refused.
+/// INV-2: two pushes for the last place: exactly one is refused.
 #[test]
 fn push_vs_push_for_the_last_place() {
     model(|| {
@@ -118,7 +118,8 @@ fn push_vs_push_for_the_last_place() {
     });
 }
 
-/// A push onto a full stack and a pop: it is refused, or it has the place of what was popped.
+/// INV-3: a push onto a full stack and a pop: it is refused, or it has the place of what was
+/// popped.
 #[test]
 fn push_on_a_full_stack_vs_pop() {
     model(|| {
@@ -134,9 +135,9 @@ fn push_on_a_full_stack_vs_pop() {
     });
 }
 
-/// ABA: a pop stalls between its look at the top and its CAS. Meanwhile two others take the top
-/// and what is below it, and the top comes back without that below it. The one that took the top
-/// has to stall as well before it frees the node, so this takes three threads.
+/// INV-3: ABA: a pop stalls between its look at the top and its CAS. Meanwhile two others take the
+/// top and what is below it, and the top comes back without that below it. The one that took the
+/// top has to stall as well before it frees the node, so this takes three threads.
 #[test]
 fn stalled_pop_vs_pop_pop_push() {
     bounded(2, || {
@@ -155,7 +156,7 @@ fn stalled_pop_vs_pop_pop_push() {
     });
 }
 
-/// The same for a push that stalls on the free places.
+/// INV-3: the same for a push that stalls on the free places.
 #[test]
 fn stalled_push_vs_push_push_pop() {
     bounded(2, || {
@@ -174,7 +175,7 @@ fn stalled_push_vs_push_push_pop() {
     });
 }
 
-/// Making room and a pop: nothing that lives is lost, the order stays, and a stale value is
+/// INV-3: making room and a pop: nothing that lives is lost, the order stays, and a stale value is
 /// gone or popped.
 #[test]
 fn make_room_vs_pop() {
@@ -199,8 +200,8 @@ fn make_room_vs_pop() {
     });
 }
 
-/// Making room and a push: each finds a place, because there are two to be had; or the push comes
-/// while the other has both in its hands.
+/// INV-3: making room and a push: each finds a place, because there are two to be had; or the push
+/// comes while the other has both in its hands.
 #[test]
 fn make_room_vs_push() {
     model(|| {
@@ -217,7 +218,7 @@ fn make_room_vs_push() {
     });
 }
 
-/// Two make room at once: one of them may find every place in the hands of the other.
+/// INV-3: two make room at once: one of them may find every place in the hands of the other.
 #[test]
 fn make_room_vs_make_room() {
     model(|| {

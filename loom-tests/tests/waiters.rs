@@ -132,6 +132,56 @@ fn put_back(house: &House, got: Outcome<loom_tests::Conn, loom_tests::Cause>) {
     }
 }
 
+/// INV-2: two callers line up where one more may wait: exactly one is refused, and the other is
+/// served.
+#[test]
+fn wait_vs_wait_for_the_last_place() {
+    model(|| {
+        let house = House::new(1, 1, GroupLimits { max_waiters: 1, ..ONE });
+        let lease = house.open(S0);
+        let caller = spawn({
+            let house = house.clone();
+            move || house.engine.wait(&house.seats[0], NEVER, NOW)
+        });
+        let ours = house.engine.wait(&house.seats[0], NEVER, NOW);
+        let theirs = caller.join().unwrap();
+        let (waiter, refused) = match (ours, theirs) {
+            (Ok(waiter), Err(refused)) | (Err(refused), Ok(waiter)) => (waiter, refused),
+            both => panic!("INV-2: {both:?}"),
+        };
+        assert!(matches!(refused, Refused::Full));
+        house.engine.give_back(lease, NOW);
+        let lease = sleep_for_lease(&waiter);
+        house.engine.give_back(lease, NOW);
+        house.finish();
+    });
+}
+
+/// INV-2, INV-7: a caller leaves the only place in line as another takes it: that one is refused or
+/// has the place, and the place comes back.
+#[test]
+fn cancel_vs_wait_for_the_last_place() {
+    model(|| {
+        let house = House::new(1, 1, GroupLimits { max_waiters: 1, ..ONE });
+        let lease = house.open(S0);
+        let first = house.line_up(&house, S0);
+        let caller = spawn({
+            let house = house.clone();
+            move || house.engine.wait(&house.seats[0], NEVER, NOW)
+        });
+        house.engine.cancel(&first, &house.group);
+        let waiter = match caller.join().unwrap() {
+            Ok(waiter) => waiter,
+            Err(Refused::Full) => house.line_up(&house, S0),
+            other => panic!("{other:?}"),
+        };
+        house.engine.give_back(lease, NOW);
+        let lease = sleep_for_lease(&waiter);
+        house.engine.give_back(lease, NOW);
+        house.finish();
+    });
+}
+
 /// INV-7: a caller that leaves while a return hands over: the connection is handed on or rests.
 #[test]
 fn cancel_vs_hand_off() {
