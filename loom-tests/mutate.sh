@@ -3,7 +3,7 @@
 # and expects a model to notice.
 #
 #   loom-tests/mutate.sh            all mutants
-#   loom-tests/mutate.sh fence      those whose name contains "fence"
+#   loom-tests/mutate.sh fence      those whose name matches "fence", a regular expression
 #   loom-tests/mutate.sh --part 1/4 every fourth, from the second on
 #   loom-tests/mutate.sh --check    none: whether each text is found exactly once, and each model
 #
@@ -61,6 +61,7 @@ export MODELS_FAIL_FAST=1
 
 units=
 if [[ $check ]]; then
+    export SPANS=$work/spans
     units=$(cd "$tree" && env -u RUSTFLAGS -u CARGO_TARGET_DIR cargo test --quiet --lib -- --list)
 fi
 
@@ -83,7 +84,7 @@ equivalent() {
 # tests of that name, built without loom: what a single thread can tell needs no model.
 mutant() {
     local name=$1 tests=$2 file=$3
-    if [[ $name != *"$only"* ]]; then
+    if [[ ! $name =~ $only ]]; then
         return
     fi
     number=$((number + 1))
@@ -101,6 +102,9 @@ mutant() {
 import os, sys
 path, name = sys.argv[1:]
 text, old = open(path).read(), os.environ["OLD"]
+if log := os.environ.get("SPANS"):
+    at = text.find(old)
+    print(path, at, at + len(old), file=open(log, "a"))
 found = text.count(old)
 if found != 1:
     sys.exit(f"{name}: found {found} times instead of once in {path}:\n{old}")
@@ -231,7 +235,8 @@ equivalent fence-in-wait-off "$fenced the engine must not live off that"
 equivalent fence-in-close-off "$fenced the engine must not live off that"
 equivalent purge-fence-off "$fenced the engine must not live off that"
 counted='a count guards nothing by itself: its changes are RMWs, and the fences order them'
-for count in permits-take permits-put demand-add demand-sub demand-close; do
+for count in permits-take permits-take-anyway permits-put demand-add demand-sub demand-close \
+    demand-hold demand-resume demand-leave-undialed; do
     equivalent "$count-relaxed" "$counted"
 done
 # Not covered, and not visible to loom, which runs the writes of one thread in their order and lets
@@ -243,6 +248,9 @@ done
 equivalent poll-relaxed "$in_order the change of state in order"
 equivalent cancel-relaxed "$in_order the change of state in order"
 equivalent purge-flag-relaxed 'invisible: loom does not move the store up past the push before it'
+set_apart='invisible: what it publishes are limits, which loom does not follow (see `Setting`)'
+equivalent recheck-seen-relaxed "$set_apart"
+equivalent recheck-relaxed "$set_apart"
 # Not reached.
 equivalent settle-rests-unseen \
     'out of reach: needs three threads and two preemptions, which takes minutes'
@@ -483,13 +491,69 @@ mutant demand-sub-relaxed 'close waiters:cancel_vs_hand dial:alone' engine/deman
 mutant demand-close-relaxed 'close' engine/demand.rs \
     'fetch_or(CLOSED, Ordering::AcqRel)' 'fetch_or(CLOSED, Ordering::Relaxed)'
 
+mutant demand-leave-undialed-relaxed 'adopt:wait_for' engine/demand.rs \
+    'bits - WAITING,
+                Ordering::AcqRel,' \
+    'bits - WAITING,
+                Ordering::Relaxed,'
+mutant demand-hold-relaxed hold engine/demand.rs \
+    'fetch_or(HELD, Ordering::AcqRel)' 'fetch_or(HELD, Ordering::Relaxed)'
+mutant demand-resume-relaxed hold engine/demand.rs \
+    'fetch_and(!HELD, Ordering::AcqRel)' 'fetch_and(!HELD, Ordering::Relaxed)'
+mutant permits-take-anyway-relaxed 'dial:redial' engine/permits.rs \
+    'self.live.fetch_add(1, Ordering::AcqRel);' 'self.live.fetch_add(1, Ordering::Relaxed);'
+mutant permits-leaving-seen-relaxed resize:vacate engine/permits.rs \
+    'self.leaving.load(Ordering::Acquire)' 'self.leaving.load(Ordering::Relaxed)'
+mutant permits-left-relaxed resize:vacate engine/permits.rs \
+    'self.leaving.fetch_sub(1, Ordering::Release)' 'self.leaving.fetch_sub(1, Ordering::Relaxed)'
+mutant permits-left-first resize:vacate engine/permits.rs \
+    'self.put();
+        // Release: see `excess`.
+        self.leaving.fetch_sub(1, Ordering::Release);' \
+    'self.leaving.fetch_sub(1, Ordering::Release);
+        self.put();'
+mutant permits-leaving-uncounted resize:vacate engine/permits.rs \
+    '.saturating_sub(leaving)' '.saturating_sub(leaving & 0)'
+
+# --- dials in the background --------------------------------------------------------------------
+mutant owed-seen-relaxed spare:owed engine/tend.rs \
+    'group.owed.load(Ordering::Acquire)' 'group.owed.load(Ordering::Relaxed)'
+mutant owed-paid-relaxed spare:owed engine/tend.rs \
+    'owed.fetch_sub(1, Ordering::Release)' 'owed.fetch_sub(1, Ordering::Relaxed)'
+mutant owed-uncounted spare:owed engine/tend.rs \
+    'let have = owed + idle' 'let have = (owed & 0) + idle'
+mutant owed-by-two spare:owed engine/tend.rs \
+    'warming.swap(true, Ordering::Acquire)' 'warming.swap(true, Ordering::Acquire) && false'
+mutant owed-turn-taken-relaxed spare:owed engine/tend.rs \
+    'warming.swap(true, Ordering::Acquire)' 'warming.swap(true, Ordering::Relaxed)'
+mutant owed-turn-left-relaxed spare:owed engine/tend.rs \
+    'warming.store(false, Ordering::Release)' 'warming.store(false, Ordering::Relaxed)'
+mutant fence-in-abandon-off 'dial gate totals' engine/dial.rs \
+    'fence(Ordering::SeqCst);
+        if !group.waiters.is_empty() {
+            // Also' \
+    'if !group.waiters.is_empty() {
+            // Also'
+mutant fence-after-exhausted-off 'dial gate totals' engine/dial.rs \
+    'fence(Ordering::SeqCst);
+                    if !told' 'if !told'
+mutant recheck-seen-relaxed resize engine/tend.rs \
+    'recheck.swap(false, Ordering::AcqRel)' 'recheck.swap(false, Ordering::Relaxed)'
+mutant recheck-relaxed resize engine/control.rs \
+    'shard.recheck.store(true, Ordering::Release)' 'shard.recheck.store(true, Ordering::Relaxed)'
+
 # --- lanes that hand out the youngest first ----------------------------------------------------
 for list in pop push; do
     mutant "stack-tag-off-$list" "stack:stalled_$list" engine/stack.rs \
         'tag: self.tag.wrapping_add(1)' 'tag: self.tag'
 done
 mutant stack-look-relaxed 'stack' engine/stack.rs \
-    'self.0.fetch_or(0, Ordering::Acquire)' 'self.0.fetch_or(0, Ordering::Relaxed)'
+    'return self.0.fetch_or(0, Ordering::Acquire);
+        #[cfg(not(loom))]
+        return self.0.load(Ordering::Acquire);' \
+    'return self.0.fetch_or(0, Ordering::Relaxed);
+        #[cfg(not(loom))]
+        return self.0.load(Ordering::Relaxed);'
 mutant stack-take-failure-relaxed 'stack' engine/stack.rs \
     'top.then(next).pack(),
                 Ordering::Relaxed,
@@ -867,8 +931,34 @@ mutant retention-without-periods retention engine/retention.rs \
 mutant retention-lagging-clock-ends-it unit:engine::retention engine/retention.rs \
     'age <= longest && age' 'age'
 
+# Prints the orderings of the engine, other than Relaxed, that no mutant weakens or removes.
+untouched() {
+    python3 - "$work/tree/src" "$SPANS" <<'PY'
+import pathlib, re, sys
+root, spans = pathlib.Path(sys.argv[1]), {}
+for line in open(sys.argv[2]):
+    path, start, end = line.rsplit(maxsplit=2)
+    spans.setdefault(path, []).append(range(int(start), int(end)))
+tests = {"order.rs", "regressions.rs", "seeded.rs"}
+for path in [root / "retry_budget.rs", *sorted((root / "engine").rglob("*.rs"))]:
+    if path.name in tests or "oracle" in path.parts:
+        continue
+    code = re.split(r"#\[cfg\((?:all\()?test", path.read_text())[0]
+    for found in re.finditer(r"Ordering::(?:Acquire|Release|AcqRel|SeqCst)", code):
+        line = code.count("\n", 0, found.start()) + 1
+        comment = code.splitlines()[line - 1].lstrip().startswith("//")
+        if not comment and not any(found.start() in span for span in spans.get(str(path), [])):
+            print(f"{path.relative_to(root)}:{line}: no mutant touches this {found.group()}")
+PY
+}
+
 if [[ $check ]]; then
-    echo "$found mutants apply"
+    left=$(untouched)
+    if [[ $left ]]; then
+        echo "$left"
+        exit 1
+    fi
+    echo "$found mutants apply, and one at least to each ordering"
     exit 0
 fi
 echo "$killed $excused $wrong" >"${MUTATE_SCORE:-/dev/stdout}"

@@ -140,6 +140,28 @@ fn max_idle_total_lowered_vs_return() {
     });
 }
 
+/// INV-2: a connection above a lowered limit is gone as a tending pass looks: what rests within the
+/// limit is not taken for one too many.
+#[test]
+fn tend_vs_vacate() {
+    model(|| {
+        let house = House::new(1, 2, ROOMY);
+        let [one, two] = [house.open(S0), house.open(S0)];
+        house.engine.resize(&house.seats, &ONE, NOW);
+        house.engine.discard(one, CloseReason::Discarded);
+        let place = house.closing(S0);
+        house.engine.give_back(two, NOW);
+        let driver = spawn({
+            let house = house.clone();
+            move || house.engine.vacate(place, NOW)
+        });
+        house.engine.tend(&house.seats, NOW);
+        driver.join().unwrap();
+        assert_eq!(house.counts().idle, 1, "INV-2: closed although within the limit");
+        house.finish();
+    });
+}
+
 /// INV-2, INV-5: a tending pass that shrinks a group as a caller lines up: the caller has one of
 /// those at rest, or the permit of one that ends.
 #[test]

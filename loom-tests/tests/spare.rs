@@ -55,3 +55,39 @@ fn spare_dial_of_a_held_group_vs_resume() {
         house.finish();
     });
 }
+
+/// INV-2: a group's first dials begin as a tending pass looks what is missing: each is counted as
+/// owed or as under way, so none is begun twice.
+#[test]
+fn tend_vs_dial_owed() {
+    model(|| {
+        let house = House::new(1, 3, GroupLimits { min_idle: 1, ..ROOMY });
+        house.group.begin(1);
+        let maker = spawn({
+            let house = house.clone();
+            move || house.engine.dial_owed(&house.seats, NOW)
+        });
+        house.engine.tend(&house.seats, NOW);
+        maker.join().unwrap();
+        assert_eq!(house.drive().dials, 1, "INV-2: dials for one that shall rest");
+        house.finish();
+    });
+}
+
+/// INV-2: two begin the dials that are owed to a group: each is begun once.
+#[test]
+fn dial_owed_vs_dial_owed() {
+    model(|| {
+        let house = House::new(1, 3, GroupLimits { max_live: 3, max_idle: 3, ..ROOMY });
+        house.group.begin(2);
+        let maker = spawn({
+            let house = house.clone();
+            move || house.engine.dial_owed(&house.seats, NOW)
+        });
+        house.engine.dial_owed(&house.seats, NOW);
+        maker.join().unwrap();
+        // One that came beside the other left the rest to it.
+        assert_eq!(house.drive().dials, 2, "INV-2: dials for two");
+        house.finish();
+    });
+}
