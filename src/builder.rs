@@ -265,34 +265,7 @@ impl<C: Connector> Builder<C> {
     /// # Errors
     /// When a setting is out of range, a thread cannot be started, or a shard gets no driver.
     pub fn build(mut self) -> Result<Pool<C>, BuildError> {
-        self.settings.check()?;
-        if let Some(sockets) = &self.parts.sockets {
-            sockets.check()?;
-        }
-        SocketOptions::default().with_settings(&self.settings.endpoint.sockets).check()?;
-        for overrides in self.settings.endpoints.values() {
-            let policy = overrides.apply_to(&self.settings.endpoint);
-            SocketOptions::default().with_settings(&policy.sockets).check()?;
-        }
-        if let Some(host) = C::HOST
-            && host != self.parts.host
-        {
-            return Err(BuildError::Setting {
-                setting: "host",
-                value: format!("{:?}", self.parts.host),
-                allowed: "Host::TokioUring for this connector",
-            });
-        }
-        if self.settings.backend == Backend::Auto
-            && let Some(name) = std::env::var_os("COREPOOL_BACKEND")
-        {
-            let name = name.to_string_lossy();
-            self.settings.backend = name.parse().map_err(|_| BuildError::Setting {
-                setting: "COREPOOL_BACKEND",
-                value: name.into_owned(),
-                allowed: "auto, io-uring or epoll",
-            })?;
-        }
+        self.check()?;
         let cores = Cores::allowed();
         let count = self.settings.shards.unwrap_or_else(|| cores.shards());
         let cores = if self.settings.pin { cores.for_pinning(count) } else { Vec::new() };
@@ -325,6 +298,70 @@ impl<C: Connector> Builder<C> {
             "connection pool started"
         );
         Ok(pool)
+    }
+
+    /// Makes a pool that runs on no thread of its own: whoever polls its shards, in whatever
+    /// order, decides what happens when. One shard unless [`Self::shards`] says otherwise; what is
+    /// left to chance comes from `seed`. Call it inside a tokio runtime with time enabled.
+    ///
+    /// # Errors
+    /// When a setting is out of range.
+    #[cfg(any(test, feature = "sim"))]
+    pub fn simulate(
+        mut self,
+        script: crate::sim::Script,
+        seed: u64,
+    ) -> Result<crate::sim::Simulation<C>, BuildError> {
+        self.check()?;
+        if matches!(self.parts.hashing, crate::endpoint::Hashing::Random(_)) {
+            self.parts.hashing = crate::endpoint::Hashing::Seeded(seed);
+        }
+        let count = self.settings.shards.unwrap_or(1);
+        let inner = Arc::new(Inner::new(self.settings, self.parts, self.connector, count));
+        let (shards, workers) = (0..count as u16)
+            .map(|id| {
+                let (id, (jobs, queue)) = (ShardId(id), mpsc::unbounded_channel());
+                let Opened { driver, reason } = script.open(id);
+                inner.note_driver(id, driver.name(), &reason);
+                let mut worker = Worker::new(Arc::clone(&inner), id, driver, queue);
+                worker.seed(seed.wrapping_add(id.get() as u64));
+                let shard = Shard::new(id, None, Handle::current(), jobs);
+                (shard, crate::sim::SimShard::new(inner.engine_id(), id, worker.run()))
+            })
+            .unzip();
+        Ok(crate::sim::Simulation { pool: Pool::assemble(inner, shards), shards: workers })
+    }
+
+    fn check(&mut self) -> Result<(), BuildError> {
+        self.settings.check()?;
+        if let Some(sockets) = &self.parts.sockets {
+            sockets.check()?;
+        }
+        SocketOptions::default().with_settings(&self.settings.endpoint.sockets).check()?;
+        for overrides in self.settings.endpoints.values() {
+            let policy = overrides.apply_to(&self.settings.endpoint);
+            SocketOptions::default().with_settings(&policy.sockets).check()?;
+        }
+        if let Some(host) = C::HOST
+            && host != self.parts.host
+        {
+            return Err(BuildError::Setting {
+                setting: "host",
+                value: format!("{:?}", self.parts.host),
+                allowed: "Host::TokioUring for this connector",
+            });
+        }
+        if self.settings.backend == Backend::Auto
+            && let Some(name) = std::env::var_os("COREPOOL_BACKEND")
+        {
+            let name = name.to_string_lossy();
+            self.settings.backend = name.parse().map_err(|_| BuildError::Setting {
+                setting: "COREPOOL_BACKEND",
+                value: name.into_owned(),
+                allowed: "auto, io-uring or epoll",
+            })?;
+        }
+        Ok(())
     }
 }
 
@@ -422,7 +459,7 @@ impl<C: Connector> Start<C> {
     fn open_driver(&self) -> io::Result<Opened> {
         #[cfg(any(test, feature = "sim"))]
         if let Some(script) = &self.sim {
-            return Ok(script.open());
+            return Ok(script.open(self.id));
         }
         let settings = &self.inner.settings;
         let conflicts = self.inner.port_conflicts(self.id);

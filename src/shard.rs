@@ -114,7 +114,7 @@ thread_local! {
     /// The pool and the shard whose thread this is.
     static CURRENT: Cell<Option<(usize, ShardId)>> = const { Cell::new(None) };
     /// A number for threads that are no shard's, to spread them over the shards.
-    static ORDINAL: u32 = NEXT.fetch_add(1, Ordering::Relaxed);
+    static ORDINAL: Cell<u32> = Cell::new(NEXT.fetch_add(1, Ordering::Relaxed));
 }
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -132,5 +132,12 @@ pub(crate) fn current(pool: usize) -> Option<ShardId> {
 
 /// The shard that serves a thread that is none's: always the same one.
 pub(crate) fn of_thread(shards: usize) -> ShardId {
-    ShardId((ORDINAL.with(|ordinal| *ordinal) as usize % shards) as u16)
+    ShardId((ORDINAL.get() as usize % shards) as u16)
+}
+
+/// Marks this thread as no shard's, and as the one of this number, for simulations.
+#[cfg(any(test, feature = "sim"))]
+pub(crate) fn leave(ordinal: u32) {
+    CURRENT.set(None);
+    ORDINAL.set(ordinal);
 }

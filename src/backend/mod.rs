@@ -61,6 +61,11 @@ pub(crate) trait Driver {
 
     /// What the driver is, for the statistics.
     fn name(&self) -> &'static str;
+
+    /// Who takes over once this one has failed; `None` for tokio's reactor.
+    fn successor(&self) -> Option<Box<dyn Driver>> {
+        None
+    }
 }
 
 /// How a socket is closed.

@@ -130,7 +130,7 @@ impl Socket {
             #[cfg(unix)]
             Kind::PlainUnix(_) | Kind::RegisteredUnix(_) => Err(wrong_kind()),
             #[cfg(any(test, feature = "sim"))]
-            Kind::Sim(_) => Err(simulated()),
+            Kind::Sim(socket) => Ok(socket.peer_addr()),
         }
     }
 

@@ -3,11 +3,13 @@
 use core::hash::{BuildHasher, Hasher};
 use std::hash::{DefaultHasher, RandomState};
 
-/// Random seeds, or, for tests, one hash for everything: endpoints must be told apart by
-/// comparison alone.
+/// Random seeds, or, for tests, seeds that are given, or one hash for everything: then endpoints
+/// must be told apart by comparison alone.
 #[derive(Clone, Debug)]
 pub(crate) enum Hashing {
     Random(RandomState),
+    #[cfg(any(test, feature = "sim"))]
+    Seeded(u64),
     #[cfg(any(test, feature = "sim"))]
     Same,
 }
@@ -30,6 +32,12 @@ impl BuildHasher for Hashing {
     fn build_hasher(&self) -> EndpointHasher {
         match self {
             Self::Random(state) => EndpointHasher::Random(state.build_hasher()),
+            #[cfg(any(test, feature = "sim"))]
+            Self::Seeded(seed) => {
+                let mut hasher = DefaultHasher::new();
+                hasher.write_u64(*seed);
+                EndpointHasher::Random(hasher)
+            }
             #[cfg(any(test, feature = "sim"))]
             Self::Same => EndpointHasher::Same,
         }

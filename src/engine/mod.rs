@@ -23,6 +23,8 @@
 //! same place of the same queue, and nobody else.
 #![allow(unreachable_pub)] // re-exported to loom-tests and fuzz
 
+#[cfg(all(any(test, feature = "sim"), not(loom)))]
+mod audit;
 mod backoff;
 mod breaker;
 mod control;
@@ -58,6 +60,8 @@ mod tend;
 mod totals;
 mod waiters;
 
+#[cfg(all(any(test, feature = "sim"), not(loom)))]
+pub use audit::{GroupAudit, SlotCounts};
 pub use breaker::{Change, Mode as BreakerMode, Pass, State as BreakerState};
 pub use demand::Refused;
 pub use dial::NoDial;

@@ -228,7 +228,9 @@ impl<C: Connector> Worker<C> {
             _ => false,
         };
         let slots = self.work.iter().filter(|(_, work)| of_closed(work)).map(|(slot, _)| *slot);
-        let slots: Vec<SlotIndex> = slots.collect();
+        let mut slots: Vec<SlotIndex> = slots.collect();
+        // In the same order in every run of a simulation.
+        slots.sort_unstable();
         let closed = |endpoint| {
             DialError::plain(endpoint, DialErrorKind::Backend, "the group was closed".to_owned())
         };

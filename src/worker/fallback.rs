@@ -5,7 +5,7 @@ use std::{io, sync::Arc};
 use super::{Stage, Work, Worker};
 use crate::{
     Connector, DialError, DialErrorKind,
-    backend::{Event, Reactor},
+    backend::{Driver, Event, Reactor},
     engine::SlotIndex,
 };
 
@@ -18,8 +18,13 @@ impl<C: Connector> Worker<C> {
     pub(super) fn fall_back(&mut self, error: &io::Error) -> bool {
         let shard = self.shard.get();
         let conflicts = Arc::clone(self.inner.port_conflicts(self.shard));
-        let reactor = match Reactor::new(self.inner.settings.slots_per_shard, conflicts) {
-            Ok(reactor) => reactor,
+        let slots = self.inner.settings.slots_per_shard;
+        let next: io::Result<Box<dyn Driver>> = match self.driver.successor() {
+            Some(driver) => Ok(driver),
+            None => Reactor::new(slots, conflicts).map(|reactor| Box::new(reactor) as _),
+        };
+        let driver = match next {
+            Ok(driver) => driver,
             Err(second) => {
                 tracing::error!(shard, %error, %second, "the ring failed, and no reactor either");
                 return false;
@@ -27,7 +32,7 @@ impl<C: Connector> Worker<C> {
         };
         tracing::error!(shard, %error, "the ring failed; the shard goes on with tokio's reactor");
         self.inner.engine.hang_up_all(self.shard, self.now());
-        self.driver = Box::new(reactor);
+        self.driver = driver;
         self.inner.note_driver(
             self.shard,
             self.driver.name(),
@@ -35,7 +40,9 @@ impl<C: Connector> Worker<C> {
         );
         self.events.clear();
         self.dials.clear();
-        let busy: Vec<SlotIndex> = self.work.keys().copied().collect();
+        let mut busy: Vec<SlotIndex> = self.work.keys().copied().collect();
+        // In the same order in every run of a simulation.
+        busy.sort_unstable();
         for slot in busy {
             let error = io::Error::new(error.kind(), error.to_string());
             let cause = |endpoint| DialError::new(endpoint, DialErrorKind::Backend, error.into());

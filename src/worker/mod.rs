@@ -164,6 +164,12 @@ impl<C: Connector> Worker<C> {
         }
     }
 
+    /// Takes its chance from a seed, for simulations.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn seed(&mut self, seed: u64) {
+        self.random = fastrand::Rng::with_seed(seed);
+    }
+
     /// Runs until the pool is gone and every connection of the shard is closed.
     pub(crate) async fn run(mut self) {
         core::future::poll_fn(|cx| self.poll(cx)).await;

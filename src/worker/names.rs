@@ -2,7 +2,7 @@
 //! lead there any more.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -21,7 +21,8 @@ use crate::{
 /// Of slots with a connection: its group, which may look for leaks one day, and, if it was made by
 /// a name and may have to be retired, its peer.
 pub(super) struct Peers<C: Connector> {
-    by_slot: HashMap<SlotIndex, (Option<IpAddr>, PoolSeat<C>)>,
+    /// In order, so that every run of a simulation retires the same ones.
+    by_slot: BTreeMap<SlotIndex, (Option<IpAddr>, PoolSeat<C>)>,
     /// Of each group that has connections to retire: how they are spread over time.
     retiring: HashMap<GroupId, Retirement>,
 }
@@ -31,7 +32,7 @@ type GroupId = usize;
 
 impl<C: Connector> Default for Peers<C> {
     fn default() -> Self {
-        Self { by_slot: HashMap::new(), retiring: HashMap::new() }
+        Self { by_slot: BTreeMap::new(), retiring: HashMap::new() }
     }
 }
 
@@ -78,6 +79,7 @@ impl<C: Connector> Peers<C> {
                 .or_insert_with(|| Retirement::new(slots.len(), now, over));
             due.extend(slots.iter().take(retirement.due(slots.len(), now)));
         }
+        due.sort_unstable();
         // What is retired in use is marked, and not looked at again.
         for slot in &due {
             if let Some((peer, _)) = self.by_slot.get_mut(slot) {
