@@ -1,7 +1,15 @@
 //! Makes a pool: settings in, running shards out.
 
 use core::time::Duration;
-use std::{io, num::NonZero, sync::Arc, sync::mpsc as std_mpsc, thread};
+use std::{
+    cell::Cell,
+    io,
+    num::NonZero,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    sync::mpsc as std_mpsc,
+    thread,
+};
 
 use tokio::{runtime::Handle, sync::mpsc, task::LocalSet};
 
@@ -14,7 +22,7 @@ use crate::{
     engine::ShardId,
     inner::{Inner, Parts},
     shard,
-    worker::Worker,
+    worker::{Worker, bury},
 };
 
 /// Settings of a pool. Each has a default that suits a proxy on a LAN; see the setters.
@@ -326,7 +334,9 @@ impl<C: Connector> Builder<C> {
                 let mut worker = Worker::new(Arc::clone(&inner), id, driver, queue);
                 worker.seed(seed.wrapping_add(id.get() as u64));
                 let shard = Shard::new(id, None, Handle::current(), jobs);
-                (shard, crate::sim::SimShard::new(inner.engine_id(), id, worker.run()))
+                let script = script.clone();
+                let worker = worker.run(move || Ok(script.open(id)));
+                (shard, crate::sim::SimShard::new(inner.engine_id(), id, worker))
             })
             .unzip();
         Ok(crate::sim::Simulation { pool: Pool::assemble(inner, shards), shards: workers })
@@ -421,18 +431,23 @@ impl<C: Connector> Start<C> {
             pinned
         });
         let host = self.inner.parts.host;
+        let (inner, id, started) = (Arc::clone(&self.inner), self.id, Cell::new(false));
         let worker = async {
-            match self.open() {
-                Ok(worker) => {
+            match self.open_driver() {
+                Ok(Opened { driver, reason }) => {
+                    inner.note_driver(id, driver.name(), &reason);
+                    started.set(true);
                     let _ = report.send(Ok((Handle::current(), core)));
-                    worker(jobs).run().await;
+                    let worker = Worker::new(Arc::clone(&inner), id, driver, jobs);
+                    worker.run(|| self.open_driver()).await;
                 }
                 Err(error) => {
                     let _ = report.send(Err(error));
                 }
             }
         };
-        match host {
+        // AssertUnwindSafe: what is used after a panic is the pool, which other threads use too.
+        let ended = catch_unwind(AssertUnwindSafe(|| match host {
             Host::Tokio => {
                 let mut builder = tokio::runtime::Builder::new_current_thread();
                 match builder.enable_all().build() {
@@ -444,18 +459,14 @@ impl<C: Connector> Start<C> {
             }
             #[cfg(all(target_os = "linux", feature = "tokio-uring"))]
             Host::TokioUring => serve_on_tokio_uring(worker),
+        }));
+        // Before it has started, whoever builds the pool learns of it: our end of `report` goes.
+        if ended.is_err() && started.get() {
+            bury(inner, id);
         }
     }
 
-    /// Opens the driver on this thread, inside its runtime.
-    fn open(
-        self,
-    ) -> io::Result<impl FnOnce(mpsc::UnboundedReceiver<crate::worker::Job>) -> Worker<C>> {
-        let Opened { driver, reason } = self.open_driver()?;
-        self.inner.note_driver(self.id, driver.name(), &reason);
-        Ok(move |jobs| Worker::new(self.inner, self.id, driver, jobs))
-    }
-
+    /// Opens a driver on this thread, inside its runtime.
     fn open_driver(&self) -> io::Result<Opened> {
         #[cfg(any(test, feature = "sim"))]
         if let Some(script) = &self.sim {

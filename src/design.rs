@@ -169,6 +169,9 @@
 //! | sweep's ping × a caller lining up | 5 | an answer goes back as a return does | `evict::answered_ping_vs_wait`, `evict::unanswered_ping_vs_wait` |
 //! | the stack's pop × pop, pop, push (ABA) | 3 | a tag in the word that holds the top | `stack::stalled_pop_vs_pop_pop_push`, `stack::stalled_push_vs_push_push_pop` |
 //!
+//! A worker's panic × whatever it was at has no model but tests (`src/worker/tests/panics.rs`,
+//! `tests/shard_panics.rs`): all of it happens on one thread.
+//!
 //! # Decisions
 //! * **Waiters without a lock.** A waiter is a small allocation with a one-place letter box in a
 //!   queue; a cancelled one stays until its turn. The count of those is bounded: above four times
@@ -224,7 +227,38 @@
 //! and ENOMEM mean tokio's reactor, said once in the log and in the statistics. A ring that fails
 //! under way (a seccomp filter that comes late) is replaced by the reactor; connections that were
 //! open then have no watch any more and are closed, those in use when they come back. A `SECCOMP_RET_KILL`
-//! filter cannot be survived by trying: set `COREPOOL_BACKEND=epoll` there.
+//! filter cannot be survived by trying: set `COREPOOL_BACKEND=epoll` there. The zero of a CONNECT is
+//! not all there is to it: Linux 6.18 also gives it where an ICMP error ended the connect. One address
+//! of a name without a peer loses the race, and a dial whose watch fires before its first use asks the
+//! socket why; no other dial pays a system call for that.
+//!
+//! # A worker that panics
+//! A bug of ours, or of a `tracing` subscriber inside one of our log lines. The panic is caught around
+//! the worker's poll; the worker is dropped whole, and another one with a driver of its own takes
+//! over on the same thread and runtime.
+//!
+//! | what the worker had | outcome |
+//! |---|---|
+//! | the driver | dropped: it closes what the kernel was never told to close and the sockets that it made and nobody fetched (INV-4) |
+//! | dials begun | abandoned as failures of our own, no verdict on the endpoint; the caller is told (`DialErrorKind::Backend`), and so is who adopts |
+//! | dials that wait for their turn | begun by the next worker |
+//! | closes under way | the descriptors are closed with the driver; slots and permits come back |
+//! | connections at rest | closed, as [`Unwatched`](crate::CloseReason::Unwatched) |
+//! | connections in use | marked, closed when they come back |
+//! | jobs and tasks of the shard | go on |
+//! | pings and look-ups | go on |
+//!
+//! A dial and a place are in a guard while the worker has them. Unwinding, the guard leaves them in
+//! a list of the pool's, so that what was on the stack is not lost either; a ticket that is used up
+//! already makes the second abandon a step that does nothing. What a slot's word says is not enough
+//! for that: whom a dial is for, its permits and its pass are in the reservation alone.
+//!
+//! Five panics in a row are each followed by a new worker at once. After more the shard is down for
+//! a second, two, four, up to 32: dials on it fail at once, connections that come back are closed,
+//! jobs are started, nothing is tended. A worker that lasted a minute ends the row. A panic outside
+//! the worker takes the runtime along; then the thread stays to answer callers, and the shard is
+//! down for good. Panics are counted ([`ShardStats`](crate::ShardStats)) and told
+//! ([`PoolEvent::ShardPanicked`](crate::PoolEvent::ShardPanicked)).
 //!
 //! # Not yet
 //! TLS and multiplexed pools; lone dials through tokio where a ring is no gain. The README's limits

@@ -138,7 +138,7 @@ pub enum DialErrorKind {
     PeerClosed,
     /// The connector refused the connection: its handshake failed.
     Connector,
-    /// The shard's driver failed, or the shard is shutting down.
+    /// The shard's driver failed, its worker panicked, or the shard is shutting down.
     Backend,
     /// Anything else; see the source.
     Other,

@@ -16,7 +16,10 @@ use crate::{
     clock::{self, CoarseClock, Tick},
     config,
     endpoint::Hashing,
-    engine::{self, Engine, GroupWaiter, Lease, NEVER, Seat, ShardId, SlotIndex},
+    engine::{
+        self, Engine, GroupWaiter, Inbox, Lease, NEVER, Place, Reservation, Seat, ShardId,
+        SlotIndex,
+    },
     histogram::Histogram,
     hooks::Hooks,
     leaks::Leaks,
@@ -43,6 +46,9 @@ pub(crate) struct Inner<C: Connector> {
     /// Groups off the registry that had connections left when somebody last looked.
     drained: Mutex<Vec<Arc<Seats<C>>>>,
     drivers: RwLock<Vec<(&'static str, String)>>,
+    /// What was in the hands of a worker that panicked, by shard.
+    pub(crate) wrecks: Box<[Inbox<Wreck<C>>]>,
+    panics: Box<[AtomicU32]>,
     /// Sockets on their way into the pool from outside.
     adopted: Mutex<HashMap<(ShardId, SlotIndex), Adopted>>,
     /// Made with the first policy that looks for leaks.
@@ -119,7 +125,15 @@ pub(crate) type PoolEngine<C> = Engine<<C as Connector>::Connection, DialError, 
 pub(crate) type PoolGroup<C> = engine::Group<<C as Connector>::Connection, DialError, Key<C>>;
 pub(crate) type PoolLease<C> = Lease<<C as Connector>::Connection, DialError, Key<C>>;
 pub(crate) type PoolSeat<C> = Arc<Seat<<C as Connector>::Connection, DialError, Key<C>>>;
+pub(crate) type PoolDial<C> = Reservation<<C as Connector>::Connection, DialError, Key<C>>;
+pub(crate) type PoolPlace<C> = Place<<C as Connector>::Connection, DialError, Key<C>>;
 pub(crate) type PoolWaiter<C> = Arc<GroupWaiter<<C as Connector>::Connection, DialError, Key<C>>>;
+
+/// What a shard owes the engine although its worker is gone.
+pub(crate) enum Wreck<C: Connector> {
+    Dial(PoolDial<C>),
+    Place(PoolPlace<C>),
+}
 
 /// An endpoint's seat on every shard.
 pub(crate) struct Seats<C: Connector>(Box<[PoolSeat<C>]>);
@@ -141,6 +155,8 @@ impl<C: Connector> Inner<C> {
             groups: RwLock::new(HashMap::with_hasher(parts.hashing.clone())),
             drained: Mutex::new(Vec::new()),
             drivers: RwLock::new(vec![("none", String::new()); shards]),
+            wrecks: (0..shards).map(|_| Inbox::new()).collect(),
+            panics: (0..shards).map(|_| AtomicU32::new(0)).collect(),
             adopted: Mutex::new(HashMap::new()),
             leaks: OnceLock::new(),
             closed: AtomicBool::new(false),
@@ -173,6 +189,18 @@ impl<C: Connector> Inner<C> {
     pub(crate) fn note_driver(&self, shard: ShardId, name: &'static str, reason: &str) {
         let mut drivers = self.drivers.write().unwrap_or_else(PoisonError::into_inner);
         drivers[shard.get()] = (name, reason.to_owned());
+    }
+
+    /// A shard's worker has panicked.
+    pub(crate) fn note_panic(&self, shard: ShardId) {
+        // Relaxed: a counter.
+        self.panics[shard.get()].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often a shard's worker has panicked.
+    pub(crate) fn panics(&self, shard: ShardId) -> u64 {
+        // Relaxed: a snapshot.
+        u64::from(self.panics[shard.get()].load(Ordering::Relaxed))
     }
 
     pub(crate) fn drivers(&self) -> Vec<(&'static str, String)> {

@@ -25,6 +25,7 @@ use crate::{BreakerState, CloseReason, DialError, Endpoint};
 /// | [`Closed`](PoolEvent::Closed) | the shard of the connection, once it is closed |
 /// | [`LeakSuspected`](PoolEvent::LeakSuspected) | the shard of the connection, in its sweep |
 /// | [`DescriptorPressure`](PoolEvent::DescriptorPressure), [`AddressesChanged`](PoolEvent::AddressesChanged) | the shard that noticed |
+/// | [`ShardPanicked`](PoolEvent::ShardPanicked) | the shard that panicked |
 /// | [`LeakReturned`](PoolEvent::LeakReturned) | that of the guard's owner |
 /// | [`WarmedUp`](PoolEvent::WarmedUp), [`Suspended`](PoolEvent::Suspended), [`Resumed`](PoolEvent::Resumed), [`Drained`](PoolEvent::Drained) | that of the call, or of its task |
 ///
@@ -146,6 +147,19 @@ pub enum PoolEvent<'a> {
         /// Addresses that are gone. Connections to them are retired by and by.
         removed: &'a [IpAddr],
     },
+    /// The worker of a shard panicked: a bug in this crate, or in a `tracing` subscriber that it
+    /// logs to. Dials that were under way on the shard have failed, connections at rest on it are
+    /// closed, those in use are closed when they come back, and tasks on its thread go on. A new
+    /// worker takes over.
+    ShardPanicked {
+        /// Which shard.
+        shard: usize,
+        /// What the panic said.
+        message: &'a str,
+        /// When the new worker starts: at once after the first few panics, later after more of
+        /// them. Until then dials on the shard fail.
+        restart_in: Duration,
+    },
     /// A group was suspended: it hands out nothing until it is resumed.
     Suspended {
         /// Which endpoint.
@@ -178,7 +192,7 @@ impl<'a> PoolEvent<'a> {
             | Self::Suspended { endpoint }
             | Self::Resumed { endpoint }
             | Self::Drained { endpoint } => Some(endpoint),
-            Self::DescriptorPressure { .. } => None,
+            Self::DescriptorPressure { .. } | Self::ShardPanicked { .. } => None,
         }
     }
 
@@ -194,6 +208,7 @@ impl<'a> PoolEvent<'a> {
             Self::LeakReturned { .. } => "leak_returned",
             Self::DescriptorPressure { .. } => "descriptor_pressure",
             Self::AddressesChanged { .. } => "addresses_changed",
+            Self::ShardPanicked { .. } => "shard_panicked",
             Self::Suspended { .. } => "suspended",
             Self::Resumed { .. } => "resumed",
             Self::Drained { .. } => "drained",
@@ -278,9 +293,14 @@ mod tests {
             PoolEvent::Drained { endpoint },
         ];
         assert!(events.iter().all(|event| event.endpoint() == Some(endpoint)));
-        assert_eq!(PoolEvent::DescriptorPressure { closed: 0 }.endpoint(), None);
-        let labels: std::collections::BTreeSet<_> = events.iter().map(PoolEvent::as_str).collect();
-        assert_eq!(labels.len(), events.len());
+        let of_the_pool = [
+            PoolEvent::DescriptorPressure { closed: 0 },
+            PoolEvent::ShardPanicked { shard: 0, message: "", restart_in: took },
+        ];
+        assert!(of_the_pool.iter().all(|event| event.endpoint().is_none()));
+        let all = || events.iter().chain(&of_the_pool);
+        let labels: std::collections::BTreeSet<_> = all().map(PoolEvent::as_str).collect();
+        assert_eq!(labels.len(), all().count());
         assert!(
             labels.iter().all(|label| label.chars().all(|c| c == '_' || c.is_ascii_lowercase()))
         );

@@ -83,6 +83,7 @@ impl<C: Connector> Pool<C> {
                 slots: inner.engine.slots_per_shard(),
                 slots_in_use: inner.engine.slots_in_use(shard.shard_id()),
                 port_conflicts: inner.port_conflicts(shard.shard_id()).get(),
+                panics: inner.panics(shard.shard_id()),
             })
             .collect();
         let mut endpoints: Vec<GroupStats> =

@@ -40,7 +40,7 @@ pub struct ShardStats {
     pub id: usize,
     /// The core that its thread is pinned to, if it is.
     pub core: Option<usize>,
-    /// `io_uring` or `epoll`.
+    /// `io_uring` or `epoll`; `none` while the shard is down after a panic.
     pub backend: &'static str,
     /// Why.
     pub reason: String,
@@ -51,6 +51,9 @@ pub struct ShardStats {
     /// How often a dial found no free local port where it looked (`EADDRNOTAVAIL`): in a port
     /// window, after which it tried another place, or in all there are, after which it failed.
     pub port_conflicts: u64,
+    /// How often its worker panicked, which is a bug, and was started anew. See
+    /// [`PoolEvent::ShardPanicked`](crate::PoolEvent::ShardPanicked).
+    pub panics: u64,
 }
 
 /// An endpoint's part of the snapshot.

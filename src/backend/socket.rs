@@ -134,6 +134,20 @@ impl Socket {
         }
     }
 
+    /// What went wrong on it since somebody last asked.
+    pub(crate) fn take_error(&self) -> Option<io::Error> {
+        match &self.0 {
+            Kind::Plain(stream) => stream.take_error().ok()?,
+            Kind::Registered(stream) => stream.take_error().ok()?,
+            #[cfg(unix)]
+            Kind::PlainUnix(stream) => stream.take_error().ok()?,
+            #[cfg(unix)]
+            Kind::RegisteredUnix(stream) => stream.take_error().ok()?,
+            #[cfg(any(test, feature = "sim"))]
+            Kind::Sim(_) => None,
+        }
+    }
+
     #[cfg(target_os = "linux")]
     pub(crate) fn as_fd(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
         use std::os::fd::AsFd;

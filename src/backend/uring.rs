@@ -293,8 +293,22 @@ fn hardlink(entry: squeue::Entry) -> squeue::Entry {
 }
 
 impl Drop for Uring {
-    /// Closes what the kernel was never told to close (INV-4). Whatever it was told is its own.
+    /// Closes what the kernel was never told to close (INV-4), and what it made and nobody fetched.
+    /// Whatever it was told is its own.
     fn drop(&mut self) {
+        loop {
+            while let Some((user_data, result)) = self.ring.completion() {
+                let op = Name::unpack(user_data).map(|name| name.op);
+                if op == Some(Op::Socket) && result >= 0 {
+                    // SAFETY: INV-4: the kernel made this descriptor for us, and its completion,
+                    // the only word of it, is ours alone.
+                    drop(unsafe { OwnedFd::from_raw_fd(result) });
+                }
+            }
+            if !self.ring.fetch_overflow() {
+                break;
+            }
+        }
         let submitted = self.ring.submitted();
         let closing = self.closing.drain().map(|(_, close)| close);
         for (fd, number) in closing.chain(self.asides.drain(..)) {
@@ -319,7 +333,95 @@ impl fmt::Debug for Uring {
 
 #[cfg(test)]
 mod tests {
+    use core::task::Waker;
+    use std::{fs, path::PathBuf};
+
     use super::*;
+    use crate::{SocketOptions, backend::Destination};
+
+    /// What a descriptor of this process names; numbers alone are taken again at once.
+    fn named(fd: RawFd) -> Option<PathBuf> {
+        fs::read_link(format!("/proc/self/fd/{fd}")).ok()
+    }
+
+    /// A panic, or a ring that breaks between two enters, ends a driver at any point.
+    #[tokio::test]
+    async fn a_socket_that_was_made_and_never_fetched_is_closed_with_its_driver() {
+        if std::env::var_os("COREPOOL_TEST_NO_URING").is_some() {
+            return;
+        }
+        let ring = Ring::new().unwrap();
+        if !ring.caps().socket_op {
+            return;
+        }
+        let mut driver = Uring::new(ring, 4, Arc::default());
+        let to = Destination::Ip(([127, 0, 0, 1], 9).into());
+        let target = Target { to, options: Arc::new(SocketOptions::default()) };
+        driver.dial(DialId(1), &target);
+        driver.dial(DialId(2), &target);
+        assert!(driver.ring.submit().unwrap());
+        let made = driver.ring.glance();
+        let made: Vec<_> = made.iter().map(|(_, fd)| (*fd, named(*fd).unwrap())).collect();
+        assert_eq!(made.len(), 2);
+        drop(driver);
+        for (fd, socket) in made {
+            assert_ne!(named(fd), Some(socket), "descriptor {fd} has leaked");
+        }
+    }
+
+    /// More operations complete at once than their queue has places for; the kernel keeps the rest.
+    #[tokio::test]
+    async fn completions_above_the_queue_are_kept_and_fetched() {
+        if std::env::var_os("COREPOOL_TEST_NO_URING").is_some() {
+            return;
+        }
+        let mut driver = Uring::new(Ring::new().unwrap(), 4, Arc::default());
+        let nothing = || opcode::AsyncCancel::new(ASIDE).build().user_data(ASIDE);
+        let mut filled = 0;
+        while !driver.ring.has_overflown() {
+            // SAFETY: a cancel takes numbers only.
+            unsafe { driver.ring.push(&[nothing()]) }.unwrap();
+            driver.ring.submit().unwrap();
+            filled += 1;
+            assert!(filled <= 1 << 16, "the queue does not fill");
+        }
+        let to = Destination::Ip(([127, 0, 0, 1], 9).into());
+        driver.dial(DialId(1), &Target { to, options: Arc::new(SocketOptions::default()) });
+        let mut events = VecDeque::new();
+        for _ in 0..1000 {
+            let mut cx = Context::from_waker(Waker::noop());
+            let _ = driver.turn(&mut cx, &mut events).unwrap();
+            if let Some(event) = events.pop_front() {
+                assert!(matches!(event, Event::Dialed(DialId(1), _)), "{event:?}");
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+        panic!("the dial's completions are lost behind {filled} others");
+    }
+
+    #[tokio::test]
+    async fn a_driver_that_is_dropped_leaves_the_sockets_of_others_alone() {
+        if std::env::var_os("COREPOOL_TEST_NO_URING").is_some() {
+            return;
+        }
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut driver = Uring::new(Ring::new().unwrap(), 4, Arc::default());
+        let to = Destination::Ip(listener.local_addr().unwrap());
+        driver.dial(DialId(1), &Target { to, options: Arc::new(SocketOptions::default()) });
+        let mut events = VecDeque::new();
+        while events.is_empty() {
+            let mut cx = Context::from_waker(Waker::noop());
+            let _ = driver.turn(&mut cx, &mut events).unwrap();
+            tokio::task::yield_now().await;
+        }
+        let Some(Event::Dialed(DialId(1), Ok(socket))) = events.pop_front() else { panic!() };
+        driver.watch(SlotIndex::new(0), &socket);
+        let fd = socket.as_fd().unwrap().as_raw_fd();
+        let before = named(fd).unwrap();
+        drop(driver);
+        assert_eq!(named(fd), Some(before), "the socket is its holder's");
+    }
 
     #[test]
     fn a_name_survives_packing() {

@@ -45,14 +45,6 @@ impl<T, E, K> Engine<T, E, K> {
         }
     }
 
-    /// Nobody watches a shard's connections any more: ends those at rest, and marks the others,
-    /// as if every peer had gone.
-    pub fn hang_up_all(&self, shard: ShardId, now: Tick) {
-        for (index, _) in self.shards[shard.get()].slab.iter() {
-            self.hang_up(shard, index, CloseReason::PeerClosed, now);
-        }
-    }
-
     /// The driver has closed a connection: its slot and permit come back.
     pub fn vacate(&self, place: Place<T, E, K>, now: Tick) {
         let Place { seat, index, reason, permit, .. } = place;

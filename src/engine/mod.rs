@@ -49,6 +49,7 @@ mod ramp;
 mod regressions;
 mod retention;
 mod ring;
+mod salvage;
 #[cfg(all(test, not(loom)))]
 mod seeded;
 mod slab;

@@ -39,6 +39,8 @@ pub enum CloseReason {
     Retired,
     /// The connection itself said that it cannot be used again.
     Unusable,
+    /// Nobody watches it any more: its shard's ring failed, or its worker panicked.
+    Unwatched,
     /// A caller asked for a fresh connection and this one had to make room for it.
     Replaced,
     /// The pool was closed.
@@ -49,7 +51,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::PeerClosed,
         Self::PeerReset,
         Self::UnexpectedBytes,
@@ -66,6 +68,7 @@ impl CloseReason {
         Self::Purged,
         Self::Retired,
         Self::Unusable,
+        Self::Unwatched,
         Self::Replaced,
         Self::PoolClosed,
         Self::Detached,
@@ -90,6 +93,7 @@ impl CloseReason {
             Self::Purged => "purged",
             Self::Retired => "retired",
             Self::Unusable => "unusable",
+            Self::Unwatched => "unwatched",
             Self::Replaced => "replaced",
             Self::PoolClosed => "pool_closed",
             Self::Detached => "detached",

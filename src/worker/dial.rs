@@ -250,13 +250,13 @@ impl<C: Connector> Worker<C> {
     pub(super) fn reject(
         &mut self,
         slot: SlotIndex,
-        conn: Option<C::Connection>,
+        socket: Option<Socket>,
         cause: impl FnOnce(Endpoint) -> DialError,
     ) {
         let Some((dial, cause)) = self.end_dial(slot, cause) else {
             return;
         };
-        self.driver.close(slot, conn.and_then(into_socket), Ending::Fin);
+        self.driver.close(slot, socket, Ending::Fin);
         self.work.insert(slot, Work::Rejecting { dial, cause });
     }
 
@@ -343,15 +343,22 @@ impl<C: Connector> Worker<C> {
         let Some(slot) = slot else {
             return;
         };
+        let Some(Work::Dialing(dialing)) = self.work.get_mut(&slot) else {
+            debug_assert!(outcome.is_err(), "a socket without a dial");
+            return;
+        };
+        let outcome = match outcome {
+            // One without a peer must not win a race: see `deliver`.
+            Ok(socket) if dialing.dial.seat().group().key().names().is_some() => {
+                socket.peer_addr().map_err(|none| socket.take_error().unwrap_or(none)).map(|peer| {
+                    dialing.peer = Some(peer);
+                    socket
+                })
+            }
+            outcome => outcome,
+        };
         match outcome {
             Ok(socket) => {
-                let Some(Work::Dialing(dialing)) = self.work.get_mut(&slot) else {
-                    debug_assert!(false, "a socket without a dial");
-                    return;
-                };
-                if dialing.dial.seat().group().key().names().is_some() {
-                    dialing.peer = socket.peer_addr().ok();
-                }
                 let connecting = core::mem::replace(&mut dialing.stage, Stage::Adopting);
                 if let Stage::Connecting(attempts) = connecting {
                     for loser in attempts.won(id) {
@@ -362,9 +369,7 @@ impl<C: Connector> Worker<C> {
                 self.prepare(slot, socket);
             }
             Err(error) => {
-                if let Some(Work::Dialing(dialing)) = self.work.get_mut(&slot)
-                    && let Stage::Connecting(attempts) = &mut dialing.stage
-                {
+                if let Stage::Connecting(attempts) = &mut dialing.stage {
                     attempts.failed(id, error);
                     self.advance(slot);
                 }
@@ -412,7 +417,7 @@ impl<C: Connector> Worker<C> {
         let key = seat.group().key();
         let (timer, began, peer) = (dialing.timer, dialing.began, dialing.peer);
         if let Err(error) = self.inner.welcome(&mut connection, key.endpoint(), self.shard) {
-            return self.reject(slot, Some(connection), |endpoint| {
+            return self.reject(slot, into_socket(connection), |endpoint| {
                 DialError::new(endpoint, DialErrorKind::Connector, error)
             });
         }
@@ -434,12 +439,16 @@ impl<C: Connector> Worker<C> {
             }
             Err(connection) => {
                 dialing.adopter = adopter;
-                self.reject(slot, Some(connection), |endpoint| {
-                    DialError::plain(
+                let socket = into_socket(connection);
+                // A ring also says success of a connect that an ICMP error ended (Linux 6.18).
+                let broke = socket.as_ref().and_then(Socket::take_error);
+                self.reject(slot, socket, |endpoint| match broke {
+                    Some(error) => DialError::io(endpoint, error),
+                    None => DialError::plain(
                         endpoint,
                         DialErrorKind::PeerClosed,
                         "it closed the connection before its first use".to_owned(),
-                    )
+                    ),
                 });
             }
         }

@@ -6,8 +6,11 @@
 
 mod attempts;
 mod dial;
+mod down;
 mod fallback;
+mod held;
 mod names;
+mod salvage;
 mod tend;
 #[cfg(test)]
 mod tests;
@@ -31,20 +34,21 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-use self::{attempts::Attempts, names::Peers};
+pub(crate) use self::down::bury;
+use self::{attempts::Attempts, held::Held, names::Peers};
 use crate::{
     BoxError, BreakerState, CloseReason, Connection, Connector, DialError, PoolEvent, Socket,
     backend::{Departure, DialId, Driver, Ending, Event},
     clock::{self, RESOLUTION, Tick},
-    engine::{Change, Doomed, Duty, Moment, Place, Reservation, ShardId, SlotIndex},
-    inner::{Inner, Key, PoolSeat},
+    engine::{Change, Doomed, Duty, Moment, Place, ShardId, SlotIndex},
+    inner::{Inner, Key, PoolDial, PoolPlace, PoolSeat},
     policy::{Policy, millis},
 };
 
 /// A closure that another thread wants run on the shard's.
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
-type Dial<C> = Reservation<<C as Connector>::Connection, DialError, Key<C>>;
+type Dial<C> = Held<PoolDial<C>>;
 
 pub(crate) struct Worker<C: Connector> {
     inner: Arc<Inner<C>>,
@@ -87,7 +91,7 @@ fn into_socket<T: Connection>(connection: T) -> Option<Socket> {
 /// A slot that the worker is busy with.
 enum Work<C: Connector> {
     Dialing(Box<Dialing<C>>),
-    Closing(Place<C::Connection, DialError, Key<C>>),
+    Closing(Held<PoolPlace<C>>),
     /// A connection that came too late or dead: closed before its dial is abandoned.
     Rejecting {
         dial: Dial<C>,
@@ -168,11 +172,6 @@ impl<C: Connector> Worker<C> {
     #[cfg(any(test, feature = "sim"))]
     pub(crate) fn seed(&mut self, seed: u64) {
         self.random = fastrand::Rng::with_seed(seed);
-    }
-
-    /// Runs until the pool is gone and every connection of the shard is closed.
-    pub(crate) async fn run(mut self) {
-        core::future::poll_fn(|cx| self.poll(cx)).await;
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -271,30 +270,17 @@ impl<C: Connector> Worker<C> {
 
     fn take_on(&mut self, duty: Duty<C::Connection, DialError, Key<C>>) {
         match duty {
-            Duty::Dial(dial) => self.start(dial),
+            Duty::Dial(dial) => self.start(Held::new(dial)),
             Duty::Close(Doomed { conn, place }) => {
                 let slot = place.index();
                 let how = ending(&place);
+                // First of all, so that it is known whatever the rest comes to.
+                self.work.insert(slot, Work::Closing(Held::new(place)));
                 self.peers.forget(slot);
                 self.driver.close(slot, conn.and_then(into_socket), how);
-                self.work.insert(slot, Work::Closing(place));
             }
-            Duty::Tell(seat, change) => self.tell(&seat, change),
+            Duty::Tell(seat, change) => self.inner.tell_change(&seat, change),
         }
-    }
-
-    /// A breaker has changed: a line in the log and an event.
-    fn tell(&self, seat: &PoolSeat<C>, change: Change) {
-        let endpoint = seat.group().key().endpoint();
-        let Change { from, to, open_for_ms } = change;
-        let open_for = (to == BreakerState::Open).then(|| millis(open_for_ms));
-        match open_for {
-            Some(open_for) => {
-                tracing::warn!(%endpoint, %from, %to, ?open_for, "the circuit breaker opened");
-            }
-            None => tracing::info!(%endpoint, %from, %to, "the circuit breaker changed"),
-        }
-        self.inner.tell(PoolEvent::BreakerChanged { endpoint, from, to, open_for });
     }
 
     fn on_event(&mut self, event: Event) {
@@ -310,14 +296,9 @@ impl<C: Connector> Worker<C> {
             Event::Closed(slot) => match self.work.remove(&slot) {
                 Some(Work::Closing(place)) => {
                     self.live -= 1;
-                    let (opened, uses) = place.life();
-                    self.inner.tell(PoolEvent::Closed {
-                        endpoint: place.seat().group().key().endpoint(),
-                        reason: place.reason(),
-                        age: millis(self.now().since(opened)),
-                        uses,
-                    });
-                    self.inner.engine.vacate(place, self.now());
+                    let now = self.now();
+                    self.inner.tell_closed(&place, now);
+                    self.inner.engine.vacate(place.release(), now);
                 }
                 Some(Work::Rejecting { dial, cause }) => self.abandon(dial, cause),
                 Some(work @ Work::Dialing(_)) => {
@@ -327,6 +308,30 @@ impl<C: Connector> Worker<C> {
                 None => debug_assert!(false, "only what was closed is reported closed"),
             },
         }
+    }
+}
+
+impl<C: Connector> Inner<C> {
+    /// A breaker has changed: a line in the log and an event.
+    fn tell_change(&self, seat: &PoolSeat<C>, change: Change) {
+        let endpoint = seat.group().key().endpoint();
+        let Change { from, to, open_for_ms } = change;
+        let open_for = (to == BreakerState::Open).then(|| millis(open_for_ms));
+        match open_for {
+            Some(open_for) => {
+                tracing::warn!(%endpoint, %from, %to, ?open_for, "the circuit breaker opened");
+            }
+            None => tracing::info!(%endpoint, %from, %to, "the circuit breaker changed"),
+        }
+        self.tell(PoolEvent::BreakerChanged { endpoint, from, to, open_for });
+    }
+
+    /// A connection is closed.
+    fn tell_closed(&self, place: &PoolPlace<C>, now: Tick) {
+        let (opened, uses) = place.life();
+        let endpoint = place.seat().group().key().endpoint();
+        let age = millis(now.since(opened));
+        self.tell(PoolEvent::Closed { endpoint, reason: place.reason(), age, uses });
     }
 }
 

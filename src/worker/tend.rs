@@ -19,8 +19,11 @@ impl<C: Connector> Worker<C> {
         let now = self.now();
         let mut quiet = Vec::new();
         self.inner.engine.sweep(self.shard, now, &mut quiet);
-        for lease in quiet {
-            self.ping(lease);
+        // All in guards before the first is asked: a lease that is dropped is lost.
+        let asked = |lease| Asked { inner: Arc::clone(&self.inner), lease: Some(lease) };
+        let quiet: Vec<Asked<C>> = quiet.into_iter().map(asked).collect();
+        for asked in quiet {
+            self.ping(asked);
         }
         self.retire(clock::now());
         self.tend();
@@ -67,8 +70,7 @@ impl<C: Connector> Worker<C> {
     }
 
     /// Asks a connection that has been quiet whether it lives.
-    fn ping(&mut self, lease: PoolLease<C>) {
-        let mut asked = Asked { inner: Arc::clone(&self.inner), lease: Some(lease) };
+    fn ping(&mut self, mut asked: Asked<C>) {
         self.chores.spawn_local(async move {
             let inner = Arc::clone(&asked.inner);
             let Some(lease) = asked.lease.as_mut() else {

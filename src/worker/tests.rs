@@ -1,5 +1,7 @@
 //! Several attempts of one slot, against a driver that only takes notes.
 
+mod panics;
+
 use core::{
     cell::RefCell,
     task::{Context, Poll, Waker},
@@ -30,6 +32,18 @@ struct Notes {
     dialed: Vec<DialId>,
     given_up: Vec<DialId>,
     watched: usize,
+    closed: Vec<SlotIndex>,
+    /// Which verb panics next.
+    bomb: Option<&'static str>,
+}
+
+impl Notes {
+    fn tick(notes: &Rc<RefCell<Self>>, verb: &'static str) {
+        if notes.borrow_mut().bomb.take_if(|bomb| *bomb == verb).is_some() {
+            // Without the panic hook's report.
+            std::panic::resume_unwind(Box::new("a driver's bug, on purpose"));
+        }
+    }
 }
 
 struct Scribe(Rc<RefCell<Notes>>);
@@ -37,6 +51,7 @@ struct Scribe(Rc<RefCell<Notes>>);
 impl Driver for Scribe {
     fn dial(&mut self, id: DialId, _: &Target) {
         self.0.borrow_mut().dialed.push(id);
+        Notes::tick(&self.0, "dial");
     }
 
     fn give_up(&mut self, id: DialId) {
@@ -45,14 +60,19 @@ impl Driver for Scribe {
 
     fn watch(&mut self, _: SlotIndex, _: &Socket) {
         self.0.borrow_mut().watched += 1;
+        Notes::tick(&self.0, "watch");
     }
 
-    fn close(&mut self, _: SlotIndex, socket: Option<Socket>, _: Ending) {
+    fn close(&mut self, slot: SlotIndex, socket: Option<Socket>, _: Ending) {
         drop(socket);
+        self.0.borrow_mut().closed.push(slot);
+        Notes::tick(&self.0, "close");
     }
 
-    fn turn(&mut self, _: &mut Context<'_>, _: &mut VecDeque<Event>) -> io::Result<Poll<()>> {
-        Ok(Poll::Pending)
+    fn turn(&mut self, _: &mut Context<'_>, events: &mut VecDeque<Event>) -> io::Result<Poll<()>> {
+        Notes::tick(&self.0, "turn");
+        events.extend(self.0.borrow_mut().closed.drain(..).map(Event::Closed));
+        Ok(if events.is_empty() { Poll::Pending } else { Poll::Ready(()) })
     }
 
     fn name(&self) -> &'static str {

@@ -163,15 +163,18 @@ impl Uring {
         let Some(fd) = dial.fd.take() else {
             return;
         };
-        if result == 0 {
+        let error = match -result {
+            // Linux (6.18) also says 0 of a connect that an ICMP error ended. The watch tells, and
+            // the worker asks where it matters: not by a system call for each dial.
+            0 => None,
+            libc::ECANCELED if dial.gave_up => Some(io::ErrorKind::TimedOut.into()),
+            errno => Some(io::Error::from_raw_os_error(errno)),
+        };
+        let Some(mut error) = error else {
             let kind =
                 if dial.is_ip() { Kind::Plain(fd.into()) } else { Kind::PlainUnix(fd.into()) };
             events.push_back(Event::Dialed(id, Ok(Socket(kind))));
             return;
-        }
-        let mut error = match -result {
-            libc::ECANCELED if dial.gave_up => io::ErrorKind::TimedOut.into(),
-            errno => io::Error::from_raw_os_error(errno),
         };
         if !dial.is_ip() {
             error = unix_failure(error);

@@ -16,6 +16,8 @@ use super::super::Event;
 const ENTRIES: u32 = 256;
 /// Completion entries. What does not fit waits in the kernel (`IORING_FEAT_NODROP`).
 const COMPLETIONS: u32 = 2048;
+/// `IORING_ENTER_GETEVENTS`.
+const GET_EVENTS: u32 = 1;
 
 /// What the kernel can do beyond the least that the driver needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,6 +151,34 @@ impl Ring {
     pub(super) fn completion(&mut self) -> Option<(u64, i32)> {
         let entry: cqueue::Entry = self.io.get_mut().completion().next()?;
         Some((entry.user_data(), entry.result()))
+    }
+
+    /// Has completions that found no place in their queue moved there, without a submission; `false`
+    /// when there is none.
+    pub(super) fn fetch_overflow(&mut self) -> bool {
+        let io = self.io.get_mut();
+        if !io.submission().cq_overflow() {
+            return false;
+        }
+        // SAFETY: nothing is submitted, and there is no argument.
+        let fetched = unsafe { io.submitter().enter::<()>(0, 0, GET_EVENTS, None) };
+        fetched.is_ok() && !io.completion().is_empty()
+    }
+
+    /// Whether completions wait in the kernel for want of a place.
+    #[cfg(test)]
+    pub(super) fn has_overflown(&mut self) -> bool {
+        self.io.get_mut().submission().cq_overflow()
+    }
+
+    /// What a turn would find, left where it is.
+    #[cfg(test)]
+    pub(super) fn glance(&mut self) -> Vec<(u64, i32)> {
+        let mut queue = self.io.get_mut().completion();
+        let found = queue.by_ref().map(|entry| (entry.user_data(), entry.result())).collect();
+        // Its drop would tell the kernel that they were taken.
+        core::mem::forget(queue);
+        found
     }
 
     /// Ready when the ring may have completions; the task is woken otherwise.
