@@ -82,6 +82,8 @@ equivalent() {
 # Runs the test files named; a file may carry a filter, "waiters:purge", and a bound on preemptions
 # other than the models' own, "waiters:purge@2". "unit:engine::breaker" stands for the library's own
 # tests of that name, built without loom: what a single thread can tell needs no model.
+# "shuttle:queue" stands for the scenario of that name under shuttle: what takes more steps, or more
+# of the engine at once, than a model has.
 mutant() {
     local name=$1 tests=$2 file=$3
     if [[ ! $name =~ $only ]]; then
@@ -92,7 +94,7 @@ mutant() {
         return
     fi
     local mine=0
-    if [[ $tests == unit:* ]]; then
+    if [[ $tests == unit:* || $tests == shuttle:* ]]; then
         mine=1
     fi
     if [[ $share && $share != "$mine" ]]; then
@@ -156,6 +158,8 @@ exists() {
     filter=${filter%@*}
     if [[ $test == unit ]]; then
         grep -qF -- "$filter" <<<"$units" && return
+    elif [[ $test == shuttle ]]; then
+        grep -qF "(\"$filter\", " "$tree/loom-tests/src/scenarios/table.rs" && return
     else
         grep -q "^fn [a-z0-9_]*$filter" "$tree/loom-tests/tests/$test.rs" && return
     fi
@@ -169,6 +173,10 @@ red() {
     local name=$1 test=$2 filter=${3#:} models
     if [[ $test == unit ]]; then
         red_unit "$name" "$filter"
+        return
+    fi
+    if [[ $test == shuttle ]]; then
+        red_shuttle "$name" "$filter"
         return
     fi
     if ! (cd "$work/tree/loom-tests" && cargo test --release --test "$test" --no-run) \
@@ -218,6 +226,30 @@ red_unit() {
     fi
     by=$(sed -n 's/^test \(.*\) \.\.\. FAILED$/\1/p' "$work/run" | head -n 1)
     by=${by:-unit:$filter, aborted}
+}
+
+# As `red`, for a scenario under shuttle, in both sizes.
+red_shuttle() {
+    local name=$1 filter=$2 tests
+    if ! (cd "$work/tree/loom-tests" && RUSTFLAGS="--cfg model --cfg shuttle" \
+        CARGO_TARGET_DIR="$work/shuttle" cargo test --release --test shuttle --no-run) \
+        >"$work/build" 2>&1; then
+        cat "$work/build"
+        echo "$name does not compile"
+        exit 1
+    fi
+    tests=$(sed -n 's/^ *Executable.*(\(.*\))$/\1/p' "$work/build")
+    if (timeout 120 "$tests" --exact "long::$filter" "short::$filter") >"$work/run" 2>&1; then
+        if grep -q '^running 0 tests' "$work/run"; then
+            echo "$name: no scenario is called $filter"
+            exit 1
+        fi
+        return 1
+    fi
+    by=shuttle/$(sed -n 's/^RED //p' "$work/run" | head -n 1)
+    if [[ $by == shuttle/ ]]; then
+        by="shuttle:$filter, aborted"
+    fi
 }
 
 # Covered twice: the mutant is as right as the original, in production too.
@@ -930,6 +962,29 @@ mutant retention-without-periods retention engine/retention.rs \
     'if !self.is_over(now, period_ms) {' 'if !self.is_over(now, period_ms) && false {'
 mutant retention-lagging-clock-ends-it unit:engine::retention engine/retention.rs \
     'age <= longest && age' 'age'
+
+# --- what scenarios show -----------------------------------------------------------------------
+mutant scenario-permit-kept shuttle:dials engine/totals.rs \
+    '        group.lives(class).put();
+        put(&self.live);' '        put(&self.live);'
+mutant scenario-dead-may-rest shuttle:death engine/state.rs \
+    '(State::InUse, Event::Return) if !self.dead =>' '(State::InUse, Event::Return) =>'
+mutant scenario-hand-off-does-not-wake shuttle:queue engine/line.rs \
+    '                            group.lane(seat.shard).counters.reused();
+                        }
+                    }
+                    waiter.wake();' \
+    '                            group.lane(seat.shard).counters.reused();
+                        }
+                    }'
+mutant scenario-evicted-is-handed-out shuttle:evict engine/hit.rs \
+    '} else if lease.tenant.epoch != group.epoch() {
+                self.purge(lease);' \
+    '} else if false {
+                self.purge(lease);'
+mutant scenario-late-cancel-drops shuttle:queue engine/line.rs \
+    'Cancelled::TooLate(Some(Outcome::Ready(lease))) => self.put_back(lease),' \
+    'Cancelled::TooLate(Some(Outcome::Ready(lease))) => drop(lease),'
 
 # Prints the orderings of the engine, other than Relaxed, that no mutant weakens or removes.
 untouched() {

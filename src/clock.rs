@@ -9,7 +9,7 @@ pub struct Tick(u32);
 
 impl Tick {
     /// The beginning.
-    #[cfg(any(test, loom, fuzzing))]
+    #[cfg(any(test, loom, model, fuzzing))]
     pub const ZERO: Self = Self(0);
 
     /// A tick from milliseconds.
@@ -57,7 +57,7 @@ impl Tick {
 
 /// The clock of one shard: its worker reads the time, everybody else reads the worker's last
 /// reading. A hit and a return read no clock; the price is a resolution of [`RESOLUTION`].
-#[cfg(not(loom))]
+#[cfg(not(any(loom, model)))]
 #[derive(Debug)]
 pub(crate) struct CoarseClock {
     start: tokio::time::Instant,
@@ -65,10 +65,10 @@ pub(crate) struct CoarseClock {
 }
 
 /// How old a coarse reading may be while a shard has connections.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, model)))]
 pub(crate) const RESOLUTION: Duration = Duration::from_millis(100);
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, model)))]
 impl CoarseClock {
     pub(crate) fn new(start: tokio::time::Instant) -> Self {
         Self { start, last: crate::sync::AtomicU32::new(0) }
@@ -96,7 +96,7 @@ impl CoarseClock {
 }
 
 /// The time, by the runtime's clock, which tests can stop.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, model)))]
 pub(crate) fn now() -> tokio::time::Instant {
     tokio::time::Instant::now()
 }
@@ -106,7 +106,7 @@ pub fn millis(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, model))))]
 mod tests {
     use super::*;
 

@@ -73,78 +73,81 @@
 //!
 //! # MSRV
 //! Rust 1.95, the version that it is tested with.
-#![cfg_attr(loom, allow(dead_code, unreachable_pub))]
+#![cfg_attr(any(loom, model), allow(dead_code, unreachable_pub))]
 
-#[cfg(not(loom))]
+#[cfg(all(shuttle, not(model)))]
+compile_error!("shuttle schedules the engine alone: `--cfg shuttle` goes with `--cfg model`");
+
+#[cfg(not(any(loom, model)))]
 pub mod alerts;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, model)))]
 mod backend;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, model)))]
 mod builder;
 mod clock;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, model)))]
 mod config;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, model)))]
 mod connector;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, model)))]
 mod control;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, model)))]
 pub mod design;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, model)))]
 mod endpoint;
 mod engine;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, model)))]
 mod error;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, model)))]
 mod eyeballs;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, model)))]
 mod group;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, model)))]
 mod histogram;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, model)))]
 mod hooks;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, model)))]
 mod inner;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, model)))]
 mod leaks;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, model)))]
 mod look;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, model)))]
 mod observer;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, model)))]
 mod policy;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, model)))]
 mod pool;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, model)))]
 mod pooled;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, model)))]
 mod proxy_header;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, model)))]
 mod resolve;
 mod retry_budget;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, model)))]
 pub mod settings;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, model)))]
 mod shard;
-#[cfg(all(not(loom), any(test, feature = "sim")))]
+#[cfg(all(not(any(loom, model)), any(test, feature = "sim")))]
 pub mod sim;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, model)))]
 pub mod sizing;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, model)))]
 mod sockets;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, model)))]
 mod stats;
 mod sync;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, model)))]
 mod worker;
 
-#[cfg(all(not(loom), feature = "http1"))]
+#[cfg(all(not(any(loom, model)), feature = "http1"))]
 pub use self::connector::{Http1, Http1Connector};
-#[cfg(all(not(loom), target_os = "linux", feature = "tokio-uring"))]
+#[cfg(all(not(any(loom, model)), target_os = "linux", feature = "tokio-uring"))]
 pub use self::connector::{TokioUring, TokioUringConnector};
-#[cfg(all(not(loom), feature = "hickory"))]
+#[cfg(all(not(any(loom, model)), feature = "hickory"))]
 pub use self::resolve::HickoryResolver;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, model)))]
 pub use self::{
     backend::{Backend, ParseBackendError, Socket},
     builder::Builder,
@@ -173,7 +176,7 @@ pub use self::{
 };
 
 /// The engine's inside, for the models and the fuzzer. No part of the public interface.
-#[cfg(any(loom, fuzzing))]
+#[cfg(any(loom, model, fuzzing))]
 #[doc(hidden)]
 pub mod model {
     pub use crate::{clock::Tick, engine::*, retry_budget::RetryBudget};

@@ -49,7 +49,7 @@ impl RetryBudget {
     ///
     /// # Errors
     /// When a figure is out of its range.
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, model)))]
     pub fn new(
         max_tokens: u32,
         token_ratio_thousandths: u32,
@@ -62,7 +62,7 @@ impl RetryBudget {
     }
 
     /// As `new`, for figures known to be in range.
-    #[cfg(loom)]
+    #[cfg(any(loom, model))]
     pub fn new(max_tokens: u32, token_ratio_thousandths: u32) -> Self {
         Self::of(max_tokens, token_ratio_thousandths)
     }

@@ -1,4 +1,9 @@
-//! The one place that names `std::sync` or `loom`: everything the engine shares goes through here.
+//! The one place that names `std::sync`, `loom` or `shuttle`: everything the engine shares goes
+//! through here.
+//!
+//! Three builds: the product's, on std; `--cfg loom`, which explores every interleaving and ordering
+//! of a few steps; `--cfg shuttle`, which samples interleavings of thousands of steps and takes
+//! every ordering for `SeqCst`. The same long runs on std's threads are for what neither sees.
 
 #[cfg(loom)]
 pub(crate) use loom::{
@@ -9,19 +14,51 @@ pub(crate) use loom::{
     },
 };
 
-#[cfg(not(loom))]
+#[cfg(shuttle)]
+pub(crate) use shuttle::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, fence},
+};
+
+#[cfg(not(any(loom, shuttle)))]
 pub(crate) use std::sync::{
     Arc,
     atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, fence},
 };
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 pub(crate) use atomic_waker::AtomicWaker;
+
+/// The product's waker cell. It uses std's atomics, which shuttle does not see, so its calls begin
+/// with a word that shuttle does see.
+#[cfg(shuttle)]
+#[derive(Debug)]
+pub(crate) struct AtomicWaker {
+    cell: atomic_waker::AtomicWaker,
+    calls: AtomicU64,
+}
+
+#[cfg(shuttle)]
+impl AtomicWaker {
+    pub(crate) const fn new() -> Self {
+        Self { cell: atomic_waker::AtomicWaker::new(), calls: AtomicU64::new(0) }
+    }
+
+    fn register(&self, waker: &core::task::Waker) {
+        guess(&self.calls);
+        self.cell.register(waker);
+    }
+
+    pub(crate) fn wake(&self) {
+        guess(&self.calls);
+        self.cell.wake();
+    }
+}
 
 use std::sync::atomic::AtomicU32 as Plain;
 
 /// A number that steers a policy and guards nothing: it may change at run time, and who reads the
-/// old one a moment longer is as right. loom need not follow it, so it is core's in both builds.
+/// old one a moment longer is as right. loom need not follow it, so it is core's in every build.
 #[derive(Debug, Default)]
 pub(crate) struct Setting(Plain);
 
@@ -44,13 +81,13 @@ impl Setting {
 
 /// A cell whose contents are guarded by a state word next to it.
 ///
-/// Access goes through closures in both builds, so that loom can watch every read and write.
+/// Access goes through closures in every build, so that loom can watch every read and write.
 #[cfg(loom)]
 pub(crate) use loom::cell::UnsafeCell;
 
 /// A cell whose contents are guarded by a state word next to it.
 ///
-/// Access goes through closures in both builds, so that loom can watch every read and write.
+/// Access goes through closures in every build, so that loom can watch every read and write.
 #[cfg(not(loom))]
 #[derive(Debug)]
 pub(crate) struct UnsafeCell<T>(core::cell::UnsafeCell<T>);

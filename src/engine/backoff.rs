@@ -214,7 +214,7 @@ impl Backoff {
     }
 
     /// Steps that failed since the last success; 255 means at least as many.
-    #[cfg(any(test, loom, fuzzing))]
+    #[cfg(any(test, loom, model, fuzzing))]
     pub fn attempt(&self) -> u8 {
         self.word().attempt
     }

@@ -102,7 +102,7 @@ pub struct Pass {
 
 impl Pass {
     /// Whether the dial is a probe: the breaker's state hangs on its outcome.
-    #[cfg(any(test, loom, fuzzing))]
+    #[cfg(any(test, loom, model, fuzzing))]
     pub fn is_probe(&self) -> bool {
         self.ticket.probe
     }

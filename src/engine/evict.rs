@@ -26,7 +26,7 @@ pub(super) struct Oldest {
 const QUIET_MS: u32 = 8;
 
 /// How many a look keeps.
-const KEPT: usize = if cfg!(loom) { 2 } else { 64 };
+const KEPT: usize = if cfg!(any(loom, shuttle)) { 2 } else { 64 };
 
 impl Oldest {
     pub(super) fn new() -> Self {

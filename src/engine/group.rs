@@ -100,7 +100,7 @@ pub struct Seat<T, E, K = ()> {
     pub(super) shard: ShardId,
 }
 
-#[cfg(any(test, loom, fuzzing))]
+#[cfg(any(test, loom, model, fuzzing))]
 impl<T, E> Group<T, E> {
     /// A group with lanes on `shards` shards from `first` on, without a key.
     pub fn new(first: ShardId, shards: usize, limits: GroupLimits) -> Self {
@@ -303,5 +303,5 @@ impl<T, E, K> Seat<T, E, K> {
 }
 
 /// What the default cap comes to: a lane keeps its room when the cap is raised.
-const MIN_HINTS: usize = if cfg!(any(test, loom, fuzzing)) { 2 } else { 256 };
+const MIN_HINTS: usize = if cfg!(any(test, loom, model, fuzzing)) { 2 } else { 256 };
 const MAX_HINTS: usize = 1 << 16;

@@ -37,7 +37,7 @@ impl<T, E, K> Engine<T, E, K> {
     }
 
     /// Puts a clean connection to rest, or hands it to the caller that waits longest.
-    #[cfg(any(test, loom, fuzzing))]
+    #[cfg(any(test, loom, model, fuzzing))]
     pub fn give_back(&self, lease: Lease<T, E, K>, now: Tick) {
         // The seat's count is the shard's own line; the group must outlive the hand-over.
         let seat = Arc::clone(&lease.tenant.seat);

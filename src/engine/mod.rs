@@ -121,7 +121,7 @@ struct Shard<T, E, K = ()> {
 
 impl<T, E, K> Engine<T, E, K> {
     /// An engine of `shards` shards with `slots` slots each, and no limits of its own.
-    #[cfg(any(test, loom, fuzzing))]
+    #[cfg(any(test, loom, model, fuzzing))]
     pub fn new(shards: usize, slots: usize) -> Self {
         Self::with_totals(shards, slots, &TotalLimits::default())
     }

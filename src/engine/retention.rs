@@ -119,7 +119,7 @@ impl Retention {
     }
 
     /// How many connections were needed in the past, by the last period's end.
-    #[cfg(any(test, loom, fuzzing))]
+    #[cfg(any(test, loom, model, fuzzing))]
     pub fn estimate(&self) -> u32 {
         Word::unpack(self.0.load(Ordering::Relaxed)).estimate
     }

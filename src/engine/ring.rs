@@ -1,11 +1,13 @@
-//! Queues behind one facade: crossbeam's in the product, their loom-aware sibling in the models.
+//! Queues behind one facade: crossbeam's in the product and under shuttle, their loom-aware sibling
+//! in the models.
 //!
 //! crossbeam's queues use `core`'s atomics under every cfg, so inside a model real races pass and
 //! false ones appear. `concurrent-queue` has the same bounded ring by the same author and follows
 //! loom. Only these two wrappers differ between the builds.
 //!
-//! In a model each call begins with a [`crate::sync::guess`] of a word of the queue's own: the
-//! queue's plain loads before its CASes would hide from loom that two calls race.
+//! Under loom and shuttle each call begins with a [`crate::sync::guess`] of a word of the queue's
+//! own. The queue's plain loads before its CASes would hide from loom that two calls race. shuttle
+//! does not see into crossbeam's queues: to it a call is one step, and before that others may run.
 
 use core::fmt;
 
@@ -15,7 +17,7 @@ pub struct Ring<V> {
     queue: crossbeam_queue::ArrayQueue<V>,
     #[cfg(loom)]
     queue: concurrent_queue::ConcurrentQueue<V>,
-    #[cfg(loom)]
+    #[cfg(any(loom, shuttle))]
     calls: crate::sync::AtomicU64,
 }
 
@@ -28,7 +30,7 @@ impl<V> Ring<V> {
             queue: crossbeam_queue::ArrayQueue::new(capacity),
             #[cfg(loom)]
             queue: concurrent_queue::ConcurrentQueue::bounded(capacity),
-            #[cfg(loom)]
+            #[cfg(any(loom, shuttle))]
             calls: crate::sync::AtomicU64::new(0),
         }
     }
@@ -36,7 +38,7 @@ impl<V> Ring<V> {
     /// Appends; gives the value back when the ring is full.
     #[inline]
     pub fn push(&self, value: V) -> Result<(), V> {
-        #[cfg(loom)]
+        #[cfg(any(loom, shuttle))]
         crate::sync::guess(&self.calls);
         #[cfg(not(loom))]
         return self.queue.push(value);
@@ -47,7 +49,7 @@ impl<V> Ring<V> {
     /// Takes the oldest.
     #[inline]
     pub fn pop(&self) -> Option<V> {
-        #[cfg(loom)]
+        #[cfg(any(loom, shuttle))]
         crate::sync::guess(&self.calls);
         #[cfg(not(loom))]
         return self.queue.pop();
@@ -58,7 +60,7 @@ impl<V> Ring<V> {
     /// Whether nothing is queued at this moment.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        #[cfg(loom)]
+        #[cfg(any(loom, shuttle))]
         crate::sync::guess(&self.calls);
         self.queue.is_empty()
     }
@@ -86,7 +88,7 @@ pub struct Inbox<V> {
     queue: crossbeam_queue::SegQueue<V>,
     #[cfg(loom)]
     queue: concurrent_queue::ConcurrentQueue<V>,
-    #[cfg(loom)]
+    #[cfg(any(loom, shuttle))]
     calls: crate::sync::AtomicU64,
 }
 
@@ -100,7 +102,7 @@ impl<V> Inbox<V> {
             // blocks of 31, which only adds steps.
             #[cfg(loom)]
             queue: concurrent_queue::ConcurrentQueue::bounded(8),
-            #[cfg(loom)]
+            #[cfg(any(loom, shuttle))]
             calls: crate::sync::AtomicU64::new(0),
         }
     }
@@ -108,7 +110,7 @@ impl<V> Inbox<V> {
     /// Appends.
     #[inline]
     pub fn push(&self, value: V) {
-        #[cfg(loom)]
+        #[cfg(any(loom, shuttle))]
         crate::sync::guess(&self.calls);
         #[cfg(not(loom))]
         self.queue.push(value);
@@ -119,7 +121,7 @@ impl<V> Inbox<V> {
     /// Takes the oldest.
     #[inline]
     pub fn pop(&self) -> Option<V> {
-        #[cfg(loom)]
+        #[cfg(any(loom, shuttle))]
         crate::sync::guess(&self.calls);
         #[cfg(not(loom))]
         return self.queue.pop();
@@ -130,7 +132,7 @@ impl<V> Inbox<V> {
     /// Whether nothing is queued at this moment.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        #[cfg(loom)]
+        #[cfg(any(loom, shuttle))]
         crate::sync::guess(&self.calls);
         self.queue.is_empty()
     }

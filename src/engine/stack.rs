@@ -129,7 +129,7 @@ impl Stack {
     }
 
     /// Whether nothing is on the stack at this moment.
-    #[cfg(any(test, loom, fuzzing))]
+    #[cfg(any(test, loom, model, fuzzing))]
     pub fn is_empty(&self) -> bool {
         // Relaxed: a look. Callers that need an order put a fence before.
         Top::unpack(self.values.0.load(Ordering::Relaxed)).index == NONE
