@@ -20,7 +20,7 @@ use std::{
 };
 
 use corepool::{Backend, CheckoutError, CloseReason, DialErrorKind, Pool, PoolEvent, TcpConnector};
-use support::{Echo, builder, close_and_check, eventually};
+use support::{Echo, builder, close_after_panics, eventually};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     task::JoinSet,
@@ -173,7 +173,7 @@ impl Scene {
         let panics: u64 = pool.stats().shards.iter().map(|shard| shard.panics).sum();
         assert_eq!(bombs.0.told.load(SeqCst) as u64, panics, "each panic is told once");
         drop(origin.accepted.try_iter().collect::<Vec<_>>());
-        let stats = close_and_check(pool.clone()).await;
+        let stats = close_after_panics(pool.clone()).await;
         for _ in 0..stats.endpoints[0].opened {
             origin.next_end();
         }

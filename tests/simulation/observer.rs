@@ -27,6 +27,10 @@ impl Observer for Watcher {
             PoolEvent::LeakReturned { .. } => self.0.note("leak returned"),
             PoolEvent::AddressesChanged { .. } => self.0.note("addresses changed"),
             PoolEvent::DescriptorPressure { .. } => self.0.note("descriptor pressure"),
+            // Nothing here panics on purpose in a worker: it is an assertion of the library's.
+            PoolEvent::ShardPanicked { message, .. } => {
+                self.0.violate(format!("a worker panicked: {message}"));
+            }
             _ => {}
         }
     }

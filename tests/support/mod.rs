@@ -127,6 +127,15 @@ pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 
 /// Closes the pool and checks INV-9: opened = closed, no slot in use, nobody waits.
 pub async fn close_and_check<C: Connector>(pool: Pool<C>) -> PoolStats {
+    let stats = close_after_panics(pool).await;
+    for shard in &stats.shards {
+        assert_eq!(shard.panics, 0, "a worker panicked, and another one took over: {shard:?}");
+    }
+    stats
+}
+
+/// The same where workers panic on purpose.
+pub async fn close_after_panics<C: Connector>(pool: Pool<C>) -> PoolStats {
     let report = pool.close_within(Duration::from_secs(5)).await;
     // A caller that was told the end may not have been counted out yet.
     eventually("nobody waits", || pool.stats().endpoints.iter().all(|g| g.waiting == 0)).await;
