@@ -88,6 +88,8 @@ mod config;
 mod connector;
 #[cfg(not(loom))]
 mod control;
+#[cfg(all(any(test, fuzzing), not(loom)))]
+mod corpus;
 #[cfg(not(loom))]
 pub mod design;
 #[cfg(not(loom))]
@@ -177,4 +179,25 @@ pub use self::{
 #[doc(hidden)]
 pub mod model {
     pub use crate::{clock::Tick, engine::*, retry_budget::RetryBudget};
+}
+
+/// The bodies of the fuzz targets, each beside what it is about. No part of the public interface.
+#[cfg(all(
+    fuzzing,
+    not(loom),
+    feature = "hickory",
+    feature = "http1",
+    feature = "serde",
+    feature = "sim"
+))]
+#[doc(hidden)]
+pub mod fuzz {
+    pub use crate::{
+        connector::fuzz::run as http1,
+        endpoint::fuzz::run as endpoint,
+        engine::{fuzz::run as breaker, oracle::run as engine},
+        proxy_header::fuzz::run as proxy_header,
+        resolve::fuzz::run as dns,
+        settings::fuzz::run as settings,
+    };
 }

@@ -31,6 +31,8 @@ mod demand;
 mod dial;
 mod end;
 mod evict;
+#[cfg(all(any(test, fuzzing), not(loom)))]
+pub(crate) mod fuzz;
 mod group;
 mod hints;
 mod hit;
@@ -47,7 +49,7 @@ mod ramp;
 mod regressions;
 mod retention;
 mod ring;
-#[cfg(all(test, not(loom)))]
+#[cfg(all(any(test, fuzzing), not(loom)))]
 mod seeded;
 mod slab;
 mod slot;
