@@ -144,5 +144,7 @@ fn interleave(addresses: impl IntoIterator<Item = SocketAddr>) -> VecDeque<Socke
     order
 }
 
+#[cfg(any(test, all(fuzzing, feature = "sim")))]
+pub(crate) mod fuzz;
 #[cfg(test)]
 mod tests;

@@ -91,6 +91,8 @@ mod config;
 mod connector;
 #[cfg(not(any(loom, model)))]
 mod control;
+#[cfg(all(any(test, fuzzing), not(any(loom, model))))]
+mod corpus;
 #[cfg(not(any(loom, model)))]
 pub mod design;
 #[cfg(not(any(loom, model)))]
@@ -180,4 +182,25 @@ pub use self::{
 #[doc(hidden)]
 pub mod model {
     pub use crate::{clock::Tick, engine::*, retry_budget::RetryBudget};
+}
+
+/// The bodies of the fuzz targets, each beside what it is about. No part of the public interface.
+#[cfg(all(
+    fuzzing,
+    not(any(loom, model)),
+    feature = "hickory",
+    feature = "http1",
+    feature = "serde",
+    feature = "sim"
+))]
+#[doc(hidden)]
+pub mod fuzz {
+    pub use crate::{
+        connector::fuzz::run as http1,
+        endpoint::fuzz::run as endpoint,
+        engine::{fuzz::run as breaker, oracle::run as engine},
+        proxy_header::fuzz::run as proxy_header,
+        resolve::fuzz::run as dns,
+        settings::fuzz::run as settings,
+    };
 }

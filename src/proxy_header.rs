@@ -319,7 +319,9 @@ impl fmt::Display for ProxyHeader {
             Addresses::Unknown => f.write_str("unknown")?,
             Addresses::Tcp { source, destination } => write!(f, "{source} to {destination}")?,
             Addresses::Unix { source, destination } => {
-                write!(f, "unix:{} to unix:{}", source.display(), destination.display())?;
+                // Escaped: a client chooses its path, and must not end a line of a log by it.
+                let (from, to) = (source.to_string_lossy(), destination.to_string_lossy());
+                write!(f, "unix:{} to unix:{}", from.escape_debug(), to.escape_debug())?;
             }
         }
         match self.tlvs.len() {
@@ -336,5 +338,7 @@ impl fmt::Debug for ProxyHeader {
     }
 }
 
+#[cfg(all(any(test, fuzzing), unix))]
+pub(crate) mod fuzz;
 #[cfg(test)]
 mod tests;

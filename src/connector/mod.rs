@@ -1,5 +1,7 @@
 //! What is pooled: a connector turns a dialled socket into it.
 
+#[cfg(all(any(test, fuzzing), unix, feature = "http1"))]
+pub(crate) mod fuzz;
 #[cfg(feature = "http1")]
 mod http1;
 mod look;

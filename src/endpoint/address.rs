@@ -1,7 +1,11 @@
 //! The address part of an endpoint, and its text form.
 
 use core::{fmt, str::FromStr};
-use std::{net::SocketAddr, path::Path, sync::Arc};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) enum Address {
@@ -25,6 +29,13 @@ const MAX_NAME: usize = 253;
 /// The longest path of a unix socket: `sun_path` of 108 bytes, less the zero at its end, unix(7).
 pub(super) const MAX_PATH: usize = 107;
 
+impl Address {
+    /// A path in one spelling: `/a//b` and `/a/./b` compare as `/a/b`, and have its text.
+    pub(super) fn unix(path: &Path) -> Self {
+        Self::Unix(path.components().collect::<PathBuf>().into())
+    }
+}
+
 impl FromStr for Address {
     type Err = ParseEndpointError;
 
@@ -35,14 +46,18 @@ impl FromStr for Address {
             let sound = path.starts_with('/')
                 && path.len() <= MAX_PATH
                 && !path.ends_with('/')
-                && !path.contains(char::is_control);
-            return if sound { Ok(Self::Unix(Path::new(path).into())) } else { Err(error()) };
+                && !path.contains(char::is_control)
+                && Path::new(path).file_name().is_some();
+            return if sound { Ok(Self::unix(Path::new(path))) } else { Err(error()) };
         }
         if let Ok(address) = text.parse::<SocketAddr>() {
             return if address.port() == 0 { Err(error()) } else { Ok(Self::Ip(address)) };
         }
         let (name, port) = text.rsplit_once(':').ok_or_else(error)?;
-        let port = port.parse().ok().filter(|port| *port != 0).ok_or_else(error)?;
+        // `u16` would take a sign as well, and the text of the endpoint would be another's.
+        let digits = Some(port).filter(|port| port.bytes().all(|digit| digit.is_ascii_digit()));
+        let port = digits.and_then(|port| port.parse().ok()).filter(|port| *port != 0);
+        let port = port.ok_or_else(error)?;
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
         if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(allowed) {
             return Err(error());

@@ -1,6 +1,8 @@
 //! Where a connection goes and as whom: the identity of a group.
 
 mod address;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod hashing;
 mod tls;
 
@@ -68,7 +70,7 @@ impl Endpoint {
     /// assert_eq!("unix:/run/app.sock".parse(), Ok(app));
     /// ```
     pub fn unix(path: impl AsRef<Path>) -> Self {
-        Self::plain(Address::Unix(path.as_ref().into()))
+        Self::plain(Address::unix(path.as_ref()))
     }
 
     fn plain(address: Address) -> Self {

@@ -208,3 +208,26 @@ fn what_is_no_endpoint_is_refused_with_the_text() {
         assert!(error.to_string().starts_with(&format!("{text:?}")), "{error}");
     }
 }
+
+/// `"1.2.3.4:+80"` was a host whose text, `1.2.3.4:80`, is an address.
+#[test]
+fn a_port_with_a_sign_is_no_port() {
+    for text in ["1.2.3.4:+80", "localhost:+80", "[::1]:+80", "localhost:-80", "localhost:+"] {
+        assert!(text.parse::<Endpoint>().is_err(), "{text}");
+    }
+}
+
+/// Two spellings of one path were equal, and had two texts.
+#[test]
+fn a_path_has_one_spelling() {
+    let plain: Endpoint = "unix:/run/app.sock".parse().unwrap();
+    for text in ["unix:/run//app.sock", "unix://run/app.sock", "unix:/run/./app.sock"] {
+        let parsed: Endpoint = text.parse().unwrap();
+        assert_eq!((&parsed, parsed.to_string()), (&plain, plain.to_string()), "{text}");
+        let made = Endpoint::unix(text.strip_prefix("unix:").unwrap());
+        assert_eq!((&made, made.to_string()), (&plain, plain.to_string()), "{text}");
+    }
+    assert!("unix:/.".parse::<Endpoint>().is_err(), "the root");
+    assert_eq!(Endpoint::unix("app.sock").to_string(), "unix:app.sock");
+    assert_eq!(Endpoint::unix("/run/../app.sock").to_string(), "unix:/run/../app.sock");
+}

@@ -230,5 +230,7 @@ impl Default for Backoff {
     }
 }
 
+#[cfg(all(any(test, fuzzing), not(loom)))]
+pub(super) mod specification;
 #[cfg(all(test, not(loom)))]
 mod tests;

@@ -19,8 +19,8 @@ use crate::{
 };
 
 mod rules;
-#[cfg(all(test, not(loom)))]
-mod specification;
+#[cfg(all(any(test, fuzzing), not(loom)))]
+pub(super) mod specification;
 #[cfg(all(test, not(loom)))]
 mod table;
 mod window;

@@ -33,13 +33,15 @@ mod demand;
 mod dial;
 mod end;
 mod evict;
+#[cfg(all(any(test, fuzzing), not(any(loom, model))))]
+pub(crate) mod fuzz;
 mod group;
 mod hints;
 mod hit;
 mod lease;
 mod limits;
 mod line;
-#[cfg(all(any(test, fuzzing), not(loom)))]
+#[cfg(all(any(test, fuzzing), not(any(loom, model))))]
 pub mod oracle;
 #[cfg(all(test, not(loom)))]
 mod order;
@@ -50,7 +52,7 @@ mod regressions;
 mod retention;
 mod ring;
 mod salvage;
-#[cfg(all(test, not(loom)))]
+#[cfg(all(any(test, fuzzing), not(any(loom, model))))]
 mod seeded;
 mod slab;
 mod slot;

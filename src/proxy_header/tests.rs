@@ -225,6 +225,14 @@ fn a_header_is_shown_without_its_values() {
     assert_eq!(unix.to_string(), "PROXY v2 unix: to unix:/run/a");
 }
 
+/// Whoever connects by a unix socket chooses its path, and could write lines of its own.
+#[test]
+fn a_path_ends_no_line_of_a_log() {
+    let header = ProxyHeader::v2_unix("/tmp/a\nforged", "/run/\x1b[2J").unwrap();
+    let shown = "PROXY v2 unix:/tmp/a\\nforged to unix:/run/\\u{1b}[2J";
+    assert_eq!(header.to_string(), shown);
+}
+
 #[test]
 fn mapped_addresses_keep_their_family() {
     let mapped: IpAddr = Ipv4Addr::LOCALHOST.to_ipv6_mapped().into();

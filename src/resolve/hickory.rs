@@ -6,6 +6,7 @@ use std::{fmt, io, net::SocketAddr, sync::Arc};
 use hickory_resolver::{
     Hosts, TokioResolver,
     config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts},
+    lookup_ip::LookupIp,
     net::{NetError, runtime::TokioRuntimeProvider},
     system_conf::read_system_conf,
 };
@@ -87,12 +88,15 @@ impl HickoryResolver {
     }
 
     async fn look_up(&self, name: &str) -> Result<Answer, NetError> {
-        let found = self.build()?.lookup_ip(name).await?;
-        // Of all records, also of the aliases that led there.
-        let ttl = found.as_lookup().answers().iter().map(|record| record.ttl).min();
-        let valid_for = ttl.map(|seconds| Duration::from_secs(seconds.into()));
-        Ok(Answer::new(found.iter().collect::<Vec<_>>(), valid_for))
+        Ok(answer(&self.build()?.lookup_ip(name).await?))
     }
+}
+
+fn answer(found: &LookupIp) -> Answer {
+    // Of all records, also of the aliases that led there.
+    let ttl = found.as_lookup().answers().iter().map(|record| record.ttl).min();
+    let valid_for = ttl.map(|seconds| Duration::from_secs(seconds.into()));
+    Answer::new(found.iter().collect::<Vec<_>>(), valid_for)
 }
 
 impl Resolver for HickoryResolver {
@@ -115,5 +119,55 @@ fn kind(error: &NetError) -> io::ErrorKind {
 impl fmt::Debug for HickoryResolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HickoryResolver").field("config", &self.0.config).finish_non_exhaustive()
+    }
+}
+
+/// The bytes of a server's answer, from where hickory has read them to what the pool is told.
+#[cfg(any(test, all(fuzzing, feature = "sim")))]
+pub(super) mod fuzz {
+    use std::net::IpAddr;
+
+    use hickory_resolver::{
+        lookup::Lookup,
+        net::DnsError,
+        proto::{
+            op::{DnsResponse, Query},
+            rr::RData,
+        },
+    };
+
+    use super::*;
+
+    /// # Panics
+    /// When an answer is not what its records say, or an error cannot be told.
+    pub(in crate::resolve) fn run(message: &[u8]) {
+        let Ok(response) = DnsResponse::from_buffer(message.to_vec()) else {
+            return;
+        };
+        let response = match DnsError::from_response(response) {
+            Ok(response) => response,
+            Err(error) => {
+                let error = NetError::from(error);
+                let kind = kind(&error);
+                assert_eq!(kind == io::ErrorKind::NotFound, error.is_no_records_found());
+                let told = unresolved("name", kind, error).to_string();
+                assert!(told.starts_with("host name: "), "{told}");
+                return;
+            }
+        };
+        let records = response.answers.clone();
+        let query = response.queries.first().cloned().unwrap_or_else(Query::default);
+        let found = LookupIp::from(Lookup::new_with_max_ttl(query, records.iter().cloned()));
+        let addresses = records.iter().filter_map(|record| match &record.data {
+            RData::A(address) => Some(IpAddr::V4(address.0)),
+            RData::AAAA(address) => Some(IpAddr::V6(address.0)),
+            _ => None,
+        });
+        let ttl = records.iter().fold(None, |least: Option<u32>, record| {
+            Some(least.map_or(record.ttl, |least| least.min(record.ttl)))
+        });
+        let answer = answer(&found);
+        assert_eq!(answer.addresses, addresses.collect::<Vec<_>>());
+        assert_eq!(answer.valid_for.map(|time| time.as_secs()), ttl.map(u64::from));
     }
 }

@@ -1,5 +1,7 @@
 //! From names to addresses: who is asked, and how long an answer holds.
 
+#[cfg(any(test, all(fuzzing, feature = "sim")))]
+pub(crate) mod fuzz;
 #[cfg(feature = "hickory")]
 mod hickory;
 mod names;

@@ -29,6 +29,8 @@
 mod choices;
 mod endpoint;
 mod error;
+#[cfg(all(any(test, fuzzing), feature = "serde"))]
+pub(crate) mod fuzz;
 mod presets;
 mod ranges;
 mod rules;
@@ -237,6 +239,7 @@ mod tests {
             ("[0:0:0:0:0:0:0:1]:80", "written as [::1]:80"),
             ("10.0.0.1:080", "written as 10.0.0.1:80"),
             ("localhost:080", "written as localhost:80"),
+            ("unix:/run//app.sock", "written as unix:/run/app.sock"),
         ] {
             let mut settings = Settings::default();
             settings.endpoints.insert(name.to_owned(), EndpointOverrides::default());

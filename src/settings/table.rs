@@ -139,7 +139,7 @@ macro_rules! endpoint_settings {
         }
 
         /// Every setting that has a range, by its path.
-        #[cfg(test)]
+        #[cfg(any(test, fuzzing))]
         pub(super) const RANGES: &[(&str, core::ops::RangeInclusive<u64>)] = &[
             $($($((concat!(stringify!($group), ".", stringify!($setting)), $range),)?)+)+
         ];

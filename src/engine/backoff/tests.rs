@@ -1,7 +1,6 @@
-//! The wait by its formula, the word by a table, and both against a model that knows no wrap.
+//! The wait by its formula, and the word by a table.
 
 use super::*;
-use crate::engine::seeded::Seeded;
 
 const PLAIN: BackoffRules =
     BackoffRules { base_ms: 1000, multiplier_percent: 200, jitter_percent: 0, max_ms: 60_000 };
@@ -172,96 +171,6 @@ fn a_clock_that_lags_does_not_end_a_wait() {
         assert_eq!(deadline.left(now), wait);
         if wait < Tick::FAR {
             assert!(deadline.left(at(900)) >= wait, "{wait}");
-        }
-    }
-}
-
-/// What the page of gRPC says, with a clock that never wraps.
-#[derive(Default)]
-struct Specification {
-    failures: u32,
-    until: u64,
-    /// Grows with every step; a dial remembers the one that it was begun in.
-    step: u64,
-}
-
-struct Dial {
-    started: u64,
-    step: u64,
-}
-
-#[test]
-fn seeded_walks_agree_with_the_specification() {
-    for seed in 1..=300 {
-        walk(seed);
-    }
-}
-
-fn walk(seed: u64) {
-    let mut random = Seeded::new(seed);
-    let rules = BackoffRules {
-        base_ms: 1 + random.below(3000),
-        multiplier_percent: 100 + random.below(200),
-        jitter_percent: random.below(101),
-        max_ms: 1000 + random.below(100_000),
-    };
-    let backoff = Backoff::new();
-    let mut model = Specification::default();
-    let mut dials: Vec<Dial> = Vec::new();
-    // Some walks begin just before the wrap.
-    let mut now = u64::from(u32::MAX) - u64::from(random.below(200_000));
-    for _ in 0..2000 {
-        now += 1 + match random.below(20) {
-            0 => u64::from(rules.max_ms),
-            1..10 => u64::from(random.below(rules.base_ms)),
-            _ => u64::from(random.below(100)),
-        };
-        if random.below(200) == 0 {
-            // Weeks of silence; no dial takes that long.
-            dials.clear();
-            now += 86_400_000 * u64::from(1 + random.below(48));
-        }
-        let tick = Tick::from_millis(now as u32);
-        let left = if model.failures == 0 { 0 } else { model.until.saturating_sub(now) };
-        let may = if left == 0 { Ok(()) } else { Err(left as u32) };
-        assert_eq!(backoff.may_try(tick), may, "seed {seed} at {now}");
-        assert_eq!(u32::from(backoff.attempt()), model.failures.min(255));
-        match random.below(16) {
-            0..8 if may.is_ok() => dials.push(Dial { started: now, step: model.step }),
-            0..14 if !dials.is_empty() => {
-                let dial = dials.swap_remove(random.below(dials.len() as u32) as usize);
-                let started = Tick::from_millis(dial.started as u32);
-                let left = u64::from(backoff.failed(started, tick, &rules, random.next_u32()));
-                if model.failures == 0 || dial.step == model.step {
-                    let growth = f64::from(rules.multiplier_percent) / 100.0;
-                    let wait = (f64::from(rules.base_ms) * growth.powf(model.failures.into()))
-                        .min(rules.max_ms.into());
-                    let swing = wait * f64::from(rules.jitter_percent) / 100.0;
-                    if left > 0 {
-                        let waited = (now + left - dial.started) as f64;
-                        // Two roundings.
-                        let range = wait - swing - 2.0..=wait + swing + 2.0;
-                        assert!(range.contains(&waited), "seed {seed}: {waited} not in {range:?}");
-                    } else {
-                        assert!((now - dial.started) as f64 >= (wait - swing - 2.0).max(1.0));
-                    }
-                    model.failures += 1;
-                    model.step += 1;
-                    model.until = now + left;
-                } else {
-                    assert_eq!(left, model.until.saturating_sub(now), "seed {seed}: same step");
-                }
-            }
-            14 if !dials.is_empty() => {
-                dials.pop();
-                assert_eq!(backoff.succeeded(), model.failures > 0);
-                model.failures = 0;
-            }
-            15 if random.below(8) == 0 => {
-                assert_eq!(backoff.reset(), model.failures > 0);
-                model.failures = 0;
-            }
-            _ => {}
         }
     }
 }

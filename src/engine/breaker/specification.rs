@@ -1,8 +1,8 @@
 //! What a breaker shall do, said once more: plain fields, a clock that never wraps, every pass
-//! remembered. Seeded walks compare the word with it.
+//! remembered. Seeded walks, and the fuzzer's, compare the word with it.
 
 use super::*;
-use crate::engine::seeded::Seeded;
+use crate::engine::seeded::Chance;
 
 #[derive(Debug)]
 enum Now {
@@ -58,7 +58,7 @@ impl Model {
                 (Ok(true), self.turn(Now::HalfOpen { out: 1, passed: 0 }))
             }
             Now::HalfOpen { out, .. } if rules.enabled => {
-                if *out >= usize::from(rules.probes) {
+                if *out >= usize::from(rules.probes.max(1)) {
                     return (Err(0), None);
                 }
                 *out += 1;
@@ -76,7 +76,9 @@ impl Model {
         let verdict = if rules.enabled { verdict } else { None };
         match (&mut self.now, verdict) {
             (Now::Closed { outcomes, since }, Some(well)) => {
-                if rules.window_s > 0 && now - *since > u64::from(rules.window_s) * 1000 {
+                if rules.window_s > 0
+                    && now.saturating_sub(*since) > u64::from(rules.window_s) * 1000
+                {
                     outcomes.clear();
                     self.trips = 0;
                 }
@@ -105,7 +107,7 @@ impl Model {
             (Now::HalfOpen { out, passed }, Some(true)) if dial.probe => {
                 *out -= 1;
                 *passed += 1;
-                if *passed < rules.successes.into() {
+                if *passed < rules.successes.max(1).into() {
                     return None;
                 }
                 self.turn(Now::Closed { outcomes: Vec::new(), since: now })
@@ -120,8 +122,10 @@ impl Model {
         let growth = f64::from(rules.backoff.multiplier_percent) / 100.0;
         let wait = (f64::from(rules.backoff.base_ms) * growth.powf(self.trips.into()))
             .min(rules.backoff.max_ms.into());
+        // A step of a wait is rounded down to 2^-16 ms; what that takes away grows with the wait.
+        let lost = 2.0 + wait * f64::from(self.trips) / 65_536.0 / f64::from(rules.backoff.base_ms);
         let swing = wait * f64::from(rules.backoff.jitter_percent) / 100.0;
-        let range = (wait - swing - 2.0).max(1.0)..=wait + swing + 2.0;
+        let range = (wait - swing - lost).max(1.0)..=(wait + swing + 2.0).min(Tick::FAR.into());
         assert!(range.contains(&open_for.into()), "{open_for} not in {range:?}");
         self.trips = (self.trips + 1).min(31);
         self.now = Now::Open { until: now + u64::from(open_for) };
@@ -155,35 +159,33 @@ impl Model {
     fn is_in_doubt(&self, rules: &BreakerRules, now: u64) -> bool {
         let Now::Closed { since, .. } = self.now else { return false };
         let window = u64::from(rules.window_s) * 1000;
-        (window + 1..window + window / 4).contains(&(now - since))
+        (window + 1..window + window / 4).contains(&now.saturating_sub(since))
+    }
+
+    /// Whether the stamp may soon come round, because no outcome has come for so long.
+    fn is_forgotten(&self, rules: &BreakerRules, now: u64) -> bool {
+        let Now::Closed { since, .. } = self.now else { return false };
+        let round = if rules.window_s > 0 { u64::from(rules.window_s) * 400_000 } else { u64::MAX };
+        now.saturating_sub(since) > round
     }
 }
 
-#[test]
-fn seeded_walks_agree_with_the_specification() {
-    let mut met = [0_u32; 5];
-    for seed in 1..=400 {
-        let walk = std::panic::catch_unwind(|| walk(seed));
-        let states = walk.unwrap_or_else(|_| panic!("seed {seed} failed"));
-        met.iter_mut().zip(states).for_each(|(sum, more)| *sum += more);
-    }
-    assert!(met.iter().all(|count| *count > 1000), "some state was hardly met: {met:?}");
-}
-
-fn rules(random: &mut Seeded) -> BreakerRules {
+fn rules(random: &mut impl Chance) -> BreakerRules {
+    let wide = random.below(8) == 0;
+    let most = |usual: u32, most: u32| if wide { most } else { usual };
     BreakerRules {
         enabled: true,
         consecutive: random.below(7) as u8,
         rate_percent: [0, 1, 30, 50, 90, 100][random.below(6) as usize],
         min_dials: random.below(36) as u8,
         window_s: [0, 1, 10, 60, 3600][random.below(5) as usize],
-        probes: 1 + random.below(4) as u8,
-        successes: 1 + random.below(4) as u8,
+        probes: random.below(most(5, 256)) as u8,
+        successes: random.below(most(5, 256)) as u8,
         backoff: BackoffRules {
             base_ms: 1 + random.below(2000),
-            multiplier_percent: 100 + random.below(150),
+            multiplier_percent: 100 + random.below(most(150, 901)),
             jitter_percent: random.below(101),
-            max_ms: 1000 + random.below(60_000),
+            max_ms: 1000 + random.below(most(60_000, Tick::FAR / 2)),
         },
     }
 }
@@ -192,28 +194,41 @@ fn told(change: Option<Change>) -> Told {
     change.map(|change| (change.from, change.to))
 }
 
-/// Returns how often each state was met.
-fn walk(seed: u64) -> [u32; 5] {
-    let mut random = Seeded::new(seed);
-    let mut rules = rules(&mut random);
+/// Walks so many steps, or until there is nothing to choose by. Returns how often each state was
+/// met.
+///
+/// # Panics
+/// When the breaker and its specification disagree.
+pub(in crate::engine) fn walk(random: &mut impl Chance, steps: usize) -> [u32; 5] {
+    let mut rules = rules(random);
     // How often dials go wrong, in percent; it changes as the walk goes on.
     let mut badness = 50;
     let breaker = Breaker::new();
     // Some walks begin just before the wrap.
-    let mut now = u64::from(u32::MAX) - u64::from(random.below(100_000));
-    let closed = Now::Closed { outcomes: Vec::new(), since: now };
+    let mut time = u64::from(u32::MAX) - u64::from(random.below(100_000));
+    let closed = Now::Closed { outcomes: Vec::new(), since: time };
     let mut model = Model { now: closed, trips: 0, period: 0 };
     let mut dials: Vec<Dial> = Vec::new();
     let mut met = [0; 5];
-    for _ in 0..1500 {
-        now += match random.below(24) {
+    for _ in 0..steps {
+        if random.is_over() {
+            break;
+        }
+        time += match random.below(24) {
             0 => u64::from(rules.backoff.max_ms),
             1..6 => u64::from(random.below(rules.backoff.base_ms * 2)),
             6 if random.below(8) == 0 => u64::from(rules.window_s) * 1300,
             _ => u64::from(random.below(50)),
         };
-        if model.is_in_doubt(&rules, now) {
-            now += u64::from(rules.window_s) * 250;
+        // The clock of another shard, behind by less than a second.
+        let lag = if random.below(16) == 0 { u64::from(random.below(900)) } else { 0 };
+        if model.is_in_doubt(&rules, time) {
+            time += u64::from(rules.window_s) * 250;
+        }
+        let lag = if model.is_in_doubt(&rules, time - lag) { 0 } else { lag };
+        let now = time - lag;
+        if model.is_forgotten(&rules, now) {
+            assert_eq!(told(breaker.reset()), model.reset(now));
         }
         if random.below(60) == 0 {
             badness = random.below(101);
@@ -221,11 +236,20 @@ fn walk(seed: u64) -> [u32; 5] {
         if random.below(100) == 0 {
             rules.enabled = random.below(4) > 0;
         }
+        // A dial that sleeps through 1024 changes counts as one of the new period; none does.
+        dials.retain(|dial| model.period - dial.period < 1000);
         let tick = Tick::from_millis(now as u32);
         met[model.state() as usize] += 1;
+        let glanced = match (&model.now, model.state()) {
+            (Now::Open { until }, _) if *until <= now => State::HalfOpen,
+            (_, state) => state,
+        };
+        assert_eq!(breaker.glance(tick), glanced);
         match random.below(100) {
             0..50 => {
+                let rejected = breaker.rejects(&rules, tick);
                 let (expected, change) = model.admit(&rules, now);
+                assert_eq!(rejected, expected.err(), "what it says beforehand");
                 match (breaker.admit(&rules, tick), expected) {
                     (Ok(pass), Ok(probe)) => {
                         assert_eq!((pass.is_probe(), told(pass.change())), (probe, change));
@@ -268,8 +292,24 @@ fn walk(seed: u64) -> [u32; 5] {
         let closed = matches!(model.state(), State::Closed | State::ForcedClosed);
         assert_eq!(breaker.is_closed(), closed);
         if let Now::HalfOpen { out, .. } = model.now {
-            assert!(out <= rules.probes.into(), "INV-8");
+            assert!(out <= rules.probes.max(1).into(), "INV-8");
         }
     }
     met
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::engine::seeded::Seeded;
+
+    #[test]
+    fn seeded_walks_agree_with_the_specification() {
+        let mut met = [0_u32; 5];
+        for seed in 1..=400 {
+            let walk = std::panic::catch_unwind(|| super::walk(&mut Seeded::new(seed), 1500));
+            let states = walk.unwrap_or_else(|_| panic!("seed {seed} failed"));
+            met.iter_mut().zip(states).for_each(|(sum, more)| *sum += more);
+        }
+        assert!(met.iter().all(|count| *count > 1000), "some state was hardly met: {met:?}");
+    }
 }

@@ -5,18 +5,7 @@ use super::*;
 impl World {
     /// Brings the account up to date and compares.
     pub(super) fn observe(&mut self) {
-        for shard in (0..SHARDS as u16).map(ShardId) {
-            while let Some(duty) = self.engine.next_duty(shard) {
-                match duty {
-                    Duty::Dial(ticket) => {
-                        let period = self.sides[self.side_of(ticket.seat())].period;
-                        self.dials.push(Dial { ticket, dead: false, period });
-                    }
-                    Duty::Close(doomed) => self.closes.push(doomed),
-                    Duty::Tell(seat, change) => self.note_change(&seat, change),
-                }
-            }
-        }
+        self.take_duties();
         self.observe_callers();
         self.observe_connections();
         for group in 0..GROUPS {
@@ -24,6 +13,22 @@ impl World {
         }
         self.check_totals();
         self.check_slots();
+    }
+
+    /// What the drivers have to do.
+    pub(super) fn take_duties(&mut self) {
+        for shard in (0..SHARDS as u16).map(ShardId) {
+            while let Some(duty) = self.engine.next_duty(shard) {
+                match duty {
+                    Duty::Dial(ticket) => {
+                        let period = self.sides[self.side_of(ticket.seat())].period;
+                        self.dials.push(Dial { ticket, dead: false, period, begun: true });
+                    }
+                    Duty::Close(doomed) => self.closes.push(doomed),
+                    Duty::Tell(seat, change) => self.note_change(&seat, change),
+                }
+            }
+        }
     }
 
     /// INV-5: in line, callers are served in order of arrival.
@@ -67,6 +72,11 @@ impl World {
 
     /// INV-1, INV-4: each open connection is in exactly one place; what is in none rests.
     fn observe_connections(&mut self) {
+        for lease in &self.leases {
+            let record = &self.records[lease.tenant.conn.id];
+            let dead = record.dead || record.epoch != self.sides[record.group].epoch;
+            assert_eq!(self.engine.is_dead(lease), dead, "INV-6: what a look at it says");
+        }
         let mut places = vec![0_u32; self.records.len()];
         let held = self.leases.iter().chain(&self.asked).map(|lease| lease.tenant.conn.id);
         let doomed = self.closes.iter().filter_map(|doomed| doomed.conn.as_ref());
@@ -137,6 +147,9 @@ impl World {
             let lacks = pooled >= limits.max_live || limits.slow_start_ms != 0;
             assert!(lacks || self.lacks_more(group), "INV-5: a permit free and no dial");
         }
+        let kept = counts.live > 0 || waiting > 0 || limits.min_idle > 0;
+        let tended = self.engine.wants_tending(&side.group);
+        assert!(tended || side.closed || !kept, "nobody looks after a group in use");
         let probes = self.probes(group);
         let most = limits.half_open_probes.max(side.before.probes);
         assert!(probes <= most, "INV-8: {probes} probes");

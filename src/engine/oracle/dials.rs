@@ -3,12 +3,16 @@
 use super::*;
 
 impl World {
-    pub(super) fn complete(&mut self, Dial { ticket, dead, .. }: Dial) {
+    pub(super) fn complete(&mut self, Dial { ticket, dead, begun, .. }: Dial) {
+        if !begun {
+            // Its driver is told of it first, and finds the mark of a peer that has gone.
+            return self.begin(ticket, dead);
+        }
         let shard = ticket.seat().shard();
         let group = self.side_of(ticket.seat());
         let conn = self.connect(group, shard);
         let id = conn.id;
-        match self.engine.fulfil(&ticket, conn, self.now) {
+        match self.engine.fulfil(&ticket, conn, self.moment()) {
             Ok(()) => {
                 assert!(!dead, "INV-6: fulfilled after the peer hung up");
                 self.records[id].pooled = true;
@@ -36,7 +40,7 @@ impl World {
             _ => None,
         };
         let for_nobody = matches!(ticket.goal, Goal::Adoption);
-        assert!(self.engine.abandon(&ticket, whose(self.causes), self.now));
+        assert!(self.engine.abandon(&ticket, whose(self.causes), self.moment()));
         self.spent.push(ticket);
         let told = Found::Failed(self.causes);
         let told = self.callers.iter().filter(|caller| caller.found() == Some(told)).count();

@@ -8,6 +8,7 @@ mod account;
 mod dials;
 mod op;
 mod policy;
+mod rare;
 #[cfg(test)]
 mod tests;
 
@@ -29,6 +30,7 @@ use crate::{
 pub use op::{Op, Spot};
 
 use op::Bytes;
+use rare::GivenUp;
 
 const SHARDS: usize = 2;
 const GROUPS: usize = 2;
@@ -38,15 +40,24 @@ const GROUPS: usize = 2;
 /// # Panics
 /// At the first step after which an invariant does not hold; the sequence is printed.
 pub fn run(data: &[u8]) {
+    drive(data);
+}
+
+/// Returns what was given up on the way.
+fn drive(data: &[u8]) -> GivenUp {
     let mut bytes = Bytes(data);
-    // With and without policies: what was found without them stays what it is.
-    let is_rich = data.first().is_some_and(|first| *first >= 128);
-    let mut world = if is_rich { World::rich(&mut bytes) } else { World::new(&mut bytes) };
-    let decode = if is_rich { Op::decode_any } else { Op::decode };
+    // Without policies, with them, and with all there is: what was found stays what it is.
+    let (mut world, decode): (_, fn(&mut Bytes<'_>) -> Option<Op>) = match data.first() {
+        None | Some(0..128) => (World::new(&mut bytes), Op::decode),
+        Some(192..216) => (World::full(&mut bytes), Op::decode_all),
+        Some(_) => (World::rich(&mut bytes), Op::decode_any),
+    };
     while let Some(op) = decode(&mut bytes) {
         world.step(op);
     }
+    let given_up = world.given_up;
     world.end(data.len().is_multiple_of(2));
+    given_up
 }
 
 /// A connection that counts how often it was closed.
@@ -127,6 +138,8 @@ struct Dial {
     dead: bool,
     /// The period of the breaker in which it was begun.
     period: u32,
+    /// Its driver has been told of it: an owner may have a place for a connection before.
+    begun: bool,
 }
 
 /// What a served caller would find.
@@ -165,6 +178,9 @@ struct World {
     engine: Engine<Conn, Cause>,
     sides: Vec<Side>,
     now: Tick,
+    /// What chance says when it is asked.
+    random: u32,
+    given_up: GivenUp,
     leases: Vec<Lease<Conn, Cause>>,
     /// Taken out by a sweep, to be asked whether they live.
     asked: Vec<Lease<Conn, Cause>>,
@@ -234,6 +250,8 @@ impl World {
             was_full: false,
             asked: Vec::new(),
             now: Tick::ZERO,
+            random: 0,
+            given_up: GivenUp::default(),
             leases: Vec::new(),
             callers: Vec::new(),
             dials: Vec::new(),
@@ -260,6 +278,7 @@ impl World {
             }
             Op::Discard(which) => {
                 if let Some(lease) = pick(&mut self.leases, which) {
+                    self.given_up.guard += 1;
                     self.engine.discard(lease, CloseReason::Discarded);
                 }
             }
@@ -274,6 +293,7 @@ impl World {
             Op::Poll(which) => self.poll(which),
             Op::Cancel(which) => {
                 if let Some(caller) = pick(&mut self.callers, which) {
+                    self.note_caller(&caller);
                     let group = &self.sides[caller.group].group;
                     self.engine.cancel(&caller.waiter, group);
                 }
@@ -289,8 +309,9 @@ impl World {
                 }
             }
             Op::DialGivenUp(which) => {
-                if let Some(Dial { ticket, .. }) = pick(&mut self.dials, which) {
-                    assert!(self.engine.abandon(&ticket, Failure::GivenUp, self.now));
+                if let Some(Dial { ticket, begun, .. }) = pick(&mut self.dials, which) {
+                    self.note_dial(&ticket, begun);
+                    assert!(self.engine.abandon(&ticket, Failure::GivenUp, self.moment()));
                     self.spent.push(ticket);
                 }
             }
@@ -416,20 +437,7 @@ impl World {
             State::Idle => assert_eq!(after, State::Closing, "INV-6: idle and dead"),
             _ => assert_eq!(after, before),
         }
-        for dial in &mut self.dials {
-            if (dial.ticket.seat().shard(), dial.ticket.index()) == (shard, index) {
-                dial.dead = true;
-            }
-        }
-        let held = self.leases.iter().chain(&self.asked).map(Found::from_lease);
-        let boxed = self.callers.iter().filter_map(Caller::found);
-        for found in held.chain(boxed) {
-            if let Found::Ready { id, shard: on, index: at, .. } = found
-                && (on, at) == (shard, index)
-            {
-                self.records[id].dead = true;
-            }
-        }
+        self.mark(shard, index);
     }
 
     fn sweep(&mut self, shard: ShardId) {
@@ -454,7 +462,7 @@ impl World {
     fn connect(&mut self, group: usize, shard: ShardId) -> Conn {
         let closed = Arc::new(AtomicU32::new(0));
         let conn = Conn { id: self.records.len(), closed: Arc::clone(&closed) };
-        let (epoch, lifetime) = (self.sides[group].epoch, self.sides[group].limits.max_lifetime_ms);
+        let (epoch, lifetime) = (self.sides[group].epoch, self.lifetime(group));
         self.records.push(Record {
             group,
             shard,
@@ -549,6 +557,9 @@ impl World {
         for shard in (0..SHARDS as u16).map(ShardId) {
             assert_eq!(self.engine.slots_in_use(shard), 0, "INV-9");
         }
+        self.engine.forget_starving();
+        let totals = (self.engine.total_live(), self.engine.total_idle());
+        assert!(matches!(totals, (None | Some(0), None | Some(0))), "INV-9: {totals:?}");
     }
 }
 

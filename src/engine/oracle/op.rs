@@ -83,6 +83,26 @@ pub enum Op {
     EvictOldest,
     /// Much time passes.
     Leap(u8),
+    /// A caller puts back a connection that it has not used.
+    PutBack(u8),
+    /// A connection that was asked whether it lives cannot be asked again.
+    BreakOff(u8),
+    /// A shard's watch ends: all that it watched is given up.
+    HangUpAll(ShardId),
+    /// An owner has a place for a connection, and has not begun with it.
+    Place(Spot),
+    /// The dials that a group is owed are begun.
+    DialOwed(usize),
+    /// Of those that rest longest, so many end.
+    Relieve(u8),
+    /// A sibling is said to have died by reset.
+    Suspect(usize),
+    /// The next step is by a shard whose clock is behind.
+    SetBack(u8),
+    /// Days pass: the 32-bit tick wraps.
+    LeapFar(u8),
+    /// What chance brings next.
+    Chance(u8),
 }
 
 /// Where a caller stands, and from how many idle connections on it may steal.
@@ -130,6 +150,28 @@ impl Bytes<'_> {
 
 impl Op {
     /// The next of all operations.
+    pub(super) fn decode_all(bytes: &mut Bytes<'_>) -> Option<Self> {
+        if *bytes.0.first()? < 192 {
+            return Self::decode_any(bytes);
+        }
+        let kind = bytes.next()?;
+        let which = bytes.next()?;
+        let spot = Spot::from_byte(which);
+        Some(match kind % 64 {
+            0..12 => Self::PutBack(which),
+            12..16 => Self::BreakOff(which),
+            16 | 17 => Self::HangUpAll(spot.shard),
+            18..26 => Self::Place(spot),
+            26..32 => Self::DialOwed(spot.group),
+            32..38 => Self::Relieve(which),
+            38..44 => Self::Suspect(spot.group),
+            44..54 => Self::SetBack(which),
+            54..58 => Self::LeapFar(which),
+            _ => Self::Chance(which),
+        })
+    }
+
+    /// The next of those that policies know, and of those that need none.
     pub(super) fn decode_any(bytes: &mut Bytes<'_>) -> Option<Self> {
         if bytes.0.first()? % 128 < 64 {
             return Self::decode(bytes);

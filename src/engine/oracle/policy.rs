@@ -112,8 +112,9 @@ impl World {
             }
             Op::Resize(group, drawn) => {
                 let side = &mut self.sides[group];
-                let GroupLimits { lifo, max_uses, .. } = side.limits;
-                side.limits = GroupLimits { lifo, max_uses, ..group_limits(drawn) };
+                let GroupLimits { lifo, max_uses, lifetime_jitter_percent, .. } = side.limits;
+                side.limits =
+                    GroupLimits { lifo, max_uses, lifetime_jitter_percent, ..group_limits(drawn) };
                 self.engine.resize(&side.seats, &side.limits, self.now);
             }
             Op::ResizeTotals(drawn) => {
@@ -144,7 +145,7 @@ impl World {
                 assert_eq!(self.engine.relieve(1), idle.min(1), "the oldest of {idle}");
             }
             Op::Leap(by) => self.now = self.now.after(u32::from(by) * 100),
-            _ => unreachable!("{op:?} needs no policy"),
+            rare => self.step_of_the_rare(rare),
         }
     }
 
@@ -193,20 +194,34 @@ impl World {
     }
 
     fn adopt(&mut self, group: usize, shard: ShardId) {
+        if let Some(place) = self.place(group, shard) {
+            self.engine.begin(place);
+        }
+    }
+
+    /// A place for a connection that an owner brings along.
+    pub(super) fn place(
+        &mut self,
+        group: usize,
+        shard: ShardId,
+    ) -> Option<Reservation<Conn, Cause>> {
         let side = &self.sides[group];
         let free = side.group.permits.live() < side.limits.max_live;
         match self.engine.adopt(&side.seats[shard.get()], self.now) {
             Ok(place) => {
                 assert!(!side.closed && free, "INV-2");
-                self.engine.begin(place);
+                Some(place)
             }
-            Err(refused) => assert!(match refused {
-                NoDial::Closed => side.closed,
-                NoDial::NoPermit =>
-                    !free || side.limits.slow_start_ms != 0 || self.lacks_more(group),
-                NoDial::Exhausted => self.is_full(shard),
-                NoDial::Held | NoDial::Open(_) => false,
-            }),
+            Err(refused) => {
+                assert!(match refused {
+                    NoDial::Closed => side.closed,
+                    NoDial::NoPermit =>
+                        !free || side.limits.slow_start_ms != 0 || self.lacks_more(group),
+                    NoDial::Exhausted => self.is_full(shard),
+                    NoDial::Held | NoDial::Open(_) => false,
+                });
+                None
+            }
         }
     }
 

@@ -1,7 +1,5 @@
 //! Seeded sequences, and the fuzzer's corpus.
 
-use std::{fs, path::Path};
-
 use super::*;
 
 /// xorshift64*: good enough to pick operations.
@@ -38,6 +36,24 @@ fn seeded_sequences_keep_the_invariants() {
         let length = 20 + (seed as usize * 7) % 600;
         run(&random.bytes(length));
     }
+}
+
+/// Of everything, with the clock's leaps and lags: each await is given up at, many times over.
+#[test]
+fn seeded_sequences_of_everything_keep_the_invariants() {
+    let mut sum = [0; 9];
+    for seed in 1..=3_000_u64 {
+        let name = format!("seed {seed} of everything");
+        let _named = NameIt(&name);
+        let mut random = Seeded(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let mut bytes = random.bytes(20 + (seed as usize * 7) % 600);
+        bytes[0] = 192 + bytes[0] % 24;
+        let GivenUp { in_line, dialling, alone, told, filled, guard, probe, adoption, place } =
+            drive(&bytes);
+        let counts = [in_line, dialling, alone, told, filled, guard, probe, adoption, place];
+        sum.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+    }
+    assert!(sum.iter().all(|count| *count >= 30), "given up too rarely: {sum:?}");
 }
 
 #[test]
@@ -147,17 +163,7 @@ fn what_is_above_a_lowered_limit_is_not_handed_over() {
     world.end(true);
 }
 
-/// What the fuzzer found worth keeping, run without the fuzzer.
 #[test]
 fn the_fuzz_corpus_keeps_the_invariants() {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/engine");
-    // Absent from a published package.
-    let Ok(entries) = fs::read_dir(corpus) else {
-        return;
-    };
-    for entry in entries {
-        let path = entry.unwrap().path();
-        let _named = NameIt(&path.display());
-        run(&fs::read(&path).unwrap());
-    }
+    crate::corpus::replay("engine", run);
 }
