@@ -3,7 +3,7 @@
 # tree, and expects the simulation to notice. Says how many seeds that took.
 #
 #   tests/simulation/plant.sh            all bugs
-#   tests/simulation/plant.sh dead       those whose name contains "dead"
+#   tests/simulation/plant.sh dead       those whose name matches "dead", a regular expression
 #   tests/simulation/plant.sh --check    none: whether each text is found exactly once
 #
 # A bug is an exact text in one file. If the text is not found exactly once the script stops: a bug
@@ -53,7 +53,7 @@ build() {
 # bug NAME FILE OLD NEW
 bug() {
     local name=$1 file=$2
-    if [[ $name != *"$only"* ]]; then
+    if [[ ! $name =~ $only ]]; then
         return
     fi
     OLD=$3 NEW=$4 python3 - "$work/tree/src/$file" "$name" <<'PY'
