@@ -128,4 +128,21 @@ mod tests {
         assert!(!now.after(u32::MAX).is_past(now));
         assert_eq!(millis(Duration::MAX), u32::MAX);
     }
+    #[test]
+    fn half_the_range_can_be_told_and_no_more() {
+        let half = i32::MAX as u32;
+        assert_eq!(Tick::from_millis(half).since(Tick::ZERO), half);
+        assert_eq!(Tick::from_millis(half + 1).since(Tick::ZERO), 0, "that is ahead");
+        let now = Tick::from_millis(5);
+        assert_eq!(now.since(now.long_before()), Tick::FAR / 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reading_stands_still_until_the_next() {
+        let clock = CoarseClock::new(now());
+        tokio::time::advance(Duration::from_millis(150)).await;
+        assert_eq!((clock.now(), clock.read()), (Tick::ZERO, Tick::from_millis(150)));
+        assert_eq!(clock.advance(), Tick::from_millis(150));
+        assert_eq!(clock.now(), Tick::from_millis(150));
+    }
 }

@@ -258,4 +258,15 @@ mod tests {
         same.add(&HistogramSnapshot::EMPTY);
         assert_eq!(same, sum);
     }
+    #[test]
+    fn what_came_since_is_what_was_recorded_between() {
+        let histogram = Histogram::new();
+        histogram.record(5);
+        let earlier = histogram.snapshot();
+        histogram.record(5);
+        histogram.record(70_000);
+        let since = histogram.snapshot().since(&earlier);
+        assert_eq!(since, of(&[5, 70_000]));
+        assert_eq!(earlier.since(&histogram.snapshot()), HistogramSnapshot::EMPTY);
+    }
 }

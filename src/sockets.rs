@@ -1,13 +1,12 @@
 //! What is set on a socket before it connects.
 
 use core::{fmt, ops::RangeInclusive, time::Duration};
-#[cfg(unix)]
-use std::os::fd::BorrowedFd;
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    sync::Arc,
 };
+#[cfg(unix)]
+use std::{os::fd::BorrowedFd, sync::Arc};
 
 use crate::{BuildError, Endpoint, settings};
 

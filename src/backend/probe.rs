@@ -83,7 +83,7 @@ pub(crate) fn open(
 fn open_uring(slots: usize, conflicts: &Arc<PortConflicts>) -> io::Result<Opened> {
     use super::uring::{Ring, Uring};
     let ring = Ring::new().map_err(explain)?;
-    let reason = format!("the kernel has io_uring ({})", ring.caps().rung);
+    let reason = format!("the kernel has io_uring ({})", ring.features());
     Ok(Opened { driver: Box::new(Uring::new(ring, slots, Arc::clone(conflicts))), reason })
 }
 

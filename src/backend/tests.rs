@@ -1,4 +1,8 @@
-//! The verbs of a driver, on each of the two that do real I/O.
+//! The verbs of a driver, on each of the two that do real I/O; on io_uring also as older kernels
+//! have it.
+
+mod batches;
+mod kernels;
 
 use core::{future::poll_fn, time::Duration};
 use std::{
@@ -12,6 +16,7 @@ use std::{
 
 use socket2::{Domain, Type};
 
+use self::kernels::{KERNELS, on_kernel, open_descriptors};
 use super::*;
 use crate::sockets::{PortWindow, SocketOptions};
 
@@ -53,6 +58,18 @@ impl Rig {
         }
     }
 
+    /// Nothing more happens, for as long as the loopback could take.
+    async fn quiet(&mut self) {
+        let Self { driver, events, .. } = self;
+        let turns = poll_fn(|cx| {
+            while driver.turn(cx, events).unwrap().is_ready() {
+                assert!(events.is_empty(), "{events:?}");
+            }
+            Poll::<()>::Pending
+        });
+        let _ = tokio::time::timeout(Duration::from_millis(5), turns).await;
+    }
+
     /// A connection to a listener, and its other end.
     async fn connection(&mut self, listener: &TcpListener) -> (Socket, TcpStream) {
         self.dial(1, listener.local_addr().unwrap());
@@ -61,17 +78,35 @@ impl Rig {
     }
 }
 
-/// Runs a body on both drivers; without io_uring, as `COREPOOL_TEST_NO_URING` says, on one.
+/// Slots of a driver under test.
+const SLOTS: usize = 160;
+
+/// Runs a body on both drivers, on the ring for every kernel of [`KERNELS`]; without io_uring, as
+/// `COREPOOL_TEST_NO_URING` says, on the reactor alone.
 fn on_both(body: impl AsyncFn(Rig)) {
-    let uring = std::env::var_os("COREPOOL_TEST_NO_URING").is_none().then_some(Backend::IoUring);
-    for backend in uring.into_iter().chain([Backend::Epoll]) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        tokio::task::LocalSet::new().block_on(&runtime, async {
-            let conflicts = Arc::default();
-            let driver = open(backend, 8, &conflicts).unwrap().driver;
-            body(Rig { driver, conflicts, events: VecDeque::new() }).await;
-        });
+    if std::env::var_os("COREPOOL_TEST_NO_URING").is_none() {
+        for kernel in &KERNELS {
+            on_kernel(kernel, &body);
+        }
     }
+    let open = |conflicts: &_| open(Backend::Epoll, SLOTS, conflicts).unwrap().driver;
+    on_driver("epoll", open, &body);
+}
+
+/// Runs a body on a driver of its own.
+fn on_driver(
+    name: &str,
+    open: impl FnOnce(&Arc<PortConflicts>) -> Box<dyn Driver>,
+    body: &impl AsyncFn(Rig),
+) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let before = open_descriptors();
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let conflicts = Arc::default();
+        let driver = open(&conflicts);
+        body(Rig { driver, conflicts, events: VecDeque::new() }).await;
+    });
+    assert_eq!(open_descriptors(), before, "INV-4: descriptors after a run on {name}");
 }
 
 fn listener() -> TcpListener {

@@ -12,7 +12,10 @@
 #![allow(unsafe_code)]
 
 mod dials;
+mod features;
 mod ring;
+#[cfg(test)]
+mod tally;
 
 use core::{
     fmt,
@@ -31,6 +34,11 @@ use nix::libc;
 
 use self::dials::Dial;
 pub(crate) use self::ring::Ring;
+#[cfg(test)]
+pub(crate) use self::{
+    features::{Offer, Rung},
+    tally::Tally,
+};
 use super::{
     Departure, DialId, Driver, Ending, Event, PortConflicts, Socket, Target, ports::Ports,
 };
@@ -135,7 +143,7 @@ impl Uring {
             opcode::AsyncCancel::new(armed)
                 .build()
                 .user_data(ASIDE)
-                .flags(self.ring.caps().skip_success),
+                .flags(self.ring.features().quiet()),
         )
     }
 
@@ -148,7 +156,7 @@ impl Uring {
             (&raw const NO_LINGER).cast(),
             size_of_val(&NO_LINGER) as u32,
         );
-        linger.build().user_data(ASIDE).flags(self.ring.caps().skip_success)
+        linger.build().user_data(ASIDE).flags(self.ring.features().quiet())
     }
 
     fn on_completion(&mut self, name: Name, result: i32, events: &mut VecDeque<Event>) {
@@ -207,7 +215,7 @@ impl Driver for Uring {
 
     fn close(&mut self, slot: SlotIndex, socket: Option<Socket>, how: Ending) {
         let cancel = self.unwatch(slot);
-        let by_ring = self.ring.caps().setsockopt_op;
+        let by_ring = self.ring.features().setsockopt;
         if let (Some(socket), Ending::Reset, false) = (&socket, how, by_ring) {
             socket.reset_on_close();
         }

@@ -44,7 +44,7 @@ impl Uring {
         let domain = to.domain();
         let target = target.clone();
         let mut dial = Dial { to: Box::new(to), target, fd: None, tries: 0, gave_up: false };
-        if self.ring.caps().socket_op {
+        if self.ring.features().socket {
             let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
             let socket = opcode::Socket::new(domain.into(), kind, 0)
                 .build()
@@ -70,7 +70,7 @@ impl Uring {
             let cancel = opcode::AsyncCancel::new(Name::of_dial(Op::Connect, id))
                 .build()
                 .user_data(ASIDE)
-                .flags(self.ring.caps().skip_success);
+                .flags(self.ring.features().quiet());
             // SAFETY: a cancel takes numbers only. If the ring is broken the next turn says so.
             let _ = unsafe { self.ring.push(&[cancel]) };
         }
@@ -108,7 +108,7 @@ impl Uring {
         let connect = opcode::Connect::new(Fd(raw), dial.to.as_ptr().cast(), dial.to.len())
             .build()
             .user_data(Name::of_dial(Op::Connect, id));
-        if nodelay && self.ring.caps().setsockopt_op {
+        if nodelay && self.ring.features().setsockopt {
             let nodelay = opcode::SetSockOpt::new(
                 Fd(raw),
                 libc::IPPROTO_TCP as u32,
@@ -118,7 +118,7 @@ impl Uring {
             )
             .build()
             .user_data(ASIDE)
-            .flags(squeue::Flags::IO_LINK | self.ring.caps().skip_success);
+            .flags(squeue::Flags::IO_LINK | self.ring.features().quiet());
             // SAFETY: INV-4: `ON` is static; the address is boxed in the dial, which stays in
             // `dials` until the CONNECT completes; the descriptor is owned by the same dial.
             unsafe { self.ring.push(&[nodelay, connect]) }?;
@@ -201,7 +201,7 @@ impl Uring {
         let close = opcode::Close::new(Fd(raw))
             .build()
             .user_data(ASIDE)
-            .flags(self.ring.caps().skip_success);
+            .flags(self.ring.features().quiet());
         // SAFETY: INV-4: we gave up ownership with `into_raw_fd`, and nothing in flight but this
         // refers to the descriptor: its CONNECT has completed.
         match unsafe { self.ring.push(&[close]) } {

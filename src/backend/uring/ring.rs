@@ -1,4 +1,4 @@
-//! The ring itself: set-up by a ladder of flags, probing, batched submission, wake-up by tokio.
+//! The ring itself: set-up by a ladder of flags, batched submission, wake-up by tokio.
 
 use core::{
     fmt,
@@ -6,11 +6,16 @@ use core::{
 };
 use std::{collections::VecDeque, io, os::fd::AsRawFd};
 
-use io_uring::{IoUring, Probe, cqueue, opcode, squeue, types::Fd};
+use io_uring::{IoUring, cqueue, squeue};
 use nix::libc;
 use tokio::io::{Interest, unix::AsyncFd};
 
-use super::super::Event;
+#[cfg(test)]
+use super::tally::Tally;
+use super::{
+    super::Event,
+    features::{Features, Offer, Rung},
+};
 
 /// Submission entries: 256 take 16 KiB, and ring memory counts against `RLIMIT_MEMLOCK`.
 const ENTRIES: u32 = 256;
@@ -19,27 +24,16 @@ const COMPLETIONS: u32 = 2048;
 /// `IORING_ENTER_GETEVENTS`.
 const GET_EVENTS: u32 = 1;
 
-/// What the kernel can do beyond the least that the driver needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Caps {
-    /// `IORING_OP_SOCKET`, 5.19.
-    pub(crate) socket_op: bool,
-    /// `SOCKET_URING_OP_SETSOCKOPT`, 6.7.
-    pub(crate) setsockopt_op: bool,
-    /// `IOSQE_CQE_SKIP_SUCCESS`, 5.17; empty where it is missing.
-    pub(crate) skip_success: squeue::Flags,
-    /// The rung of the ladder of set-up flags that the kernel accepted.
-    pub(crate) rung: &'static str,
-}
-
 /// A ring that belongs to the current thread and is polled through its tokio runtime.
 pub(crate) struct Ring {
     io: AsyncFd<IoUring>,
-    caps: Caps,
+    features: Features,
     /// Entries ever pushed.
     pushed: u64,
     /// Outcomes that are known without asking the kernel.
     reports: VecDeque<Event>,
+    #[cfg(test)]
+    tally: Tally,
 }
 
 impl Ring {
@@ -50,43 +44,40 @@ impl Ring {
     /// `ENOMEM` that `RLIMIT_MEMLOCK` has no room for another ring, `EMFILE` that the process is
     /// out of descriptors.
     pub(crate) fn new() -> io::Result<Self> {
-        let (mut io, rung) = set_up()?;
-        let mut probe = Probe::new();
-        io.submitter().register_probe(&mut probe)?;
-        for (code, name) in [
-            (opcode::Connect::CODE, "CONNECT"),
-            (opcode::Close::CODE, "CLOSE"),
-            (opcode::PollAdd::CODE, "POLL_ADD"),
-            (opcode::AsyncCancel::CODE, "ASYNC_CANCEL"),
-        ] {
-            if !probe.is_supported(code) {
-                let what = format!("the kernel's io_uring has no {name}");
-                return Err(io::Error::new(io::ErrorKind::Unsupported, what));
-            }
-        }
-        if !io.params().is_feature_nodrop() || !io.params().is_feature_submit_stable() {
-            let what = "the kernel's io_uring may drop completions (older than 5.5)";
-            return Err(io::Error::new(io::ErrorKind::Unsupported, what));
-        }
-        // Some sandboxes allow the set-up and deny the enter.
-        try_out(&mut io, &opcode::Nop::new().build())?;
-        let caps = Caps {
-            socket_op: probe.is_supported(opcode::Socket::CODE),
-            setsockopt_op: probe.is_supported(opcode::SetSockOpt::CODE) && has_setsockopt(&mut io),
-            skip_success: if io.params().is_feature_skip_cqe_on_success() {
-                squeue::Flags::SKIP_SUCCESS
-            } else {
-                squeue::Flags::empty()
-            },
-            rung,
-        };
-        #[allow(deprecated)] // newer tokio has an unsafe twin; the ring keeps its descriptor
-        let io = AsyncFd::with_interest(io, Interest::READABLE)?;
-        Ok(Self { io, caps, pushed: 0, reports: VecDeque::new() })
+        let (mut io, rung) = set_up(&Rung::LADDER)?;
+        let offer = Offer::of(&mut io, rung)?;
+        Self::make(io, &offer)
     }
 
-    pub(crate) fn caps(&self) -> Caps {
-        self.caps
+    /// A ring as an older kernel would have it: `lose` takes away what that one has not.
+    ///
+    /// # Errors
+    /// As for [`Self::new`].
+    #[cfg(test)]
+    pub(crate) fn on_older(top: Rung, lose: fn(&mut Offer)) -> io::Result<Self> {
+        let rungs: Vec<Rung> = Rung::LADDER.into_iter().filter(|rung| *rung >= top).collect();
+        let (mut io, rung) = set_up(&rungs)?;
+        let mut offer = Offer::of(&mut io, rung)?;
+        lose(&mut offer);
+        Self::make(io, &offer)
+    }
+
+    fn make(io: IoUring, offer: &Offer) -> io::Result<Self> {
+        let features = Features::choose(offer)?;
+        #[allow(deprecated)] // newer tokio has an unsafe twin; the ring keeps its descriptor
+        let io = AsyncFd::with_interest(io, Interest::READABLE)?;
+        Ok(Self {
+            io,
+            features,
+            pushed: 0,
+            reports: VecDeque::new(),
+            #[cfg(test)]
+            tally: Tally::default(),
+        })
+    }
+
+    pub(crate) fn features(&self) -> Features {
+        self.features
     }
 
     /// Queues entries that belong together, for the next submission. Returns the number of the
@@ -112,6 +103,8 @@ impl Ring {
         unsafe { self.io.get_mut().submission().push_multiple(entries) }
             .map_err(|_| io::ErrorKind::OutOfMemory)?;
         self.pushed += entries.len() as u64;
+        #[cfg(test)]
+        self.tally.pushed(entries);
         Ok(self.pushed)
     }
 
@@ -150,6 +143,8 @@ impl Ring {
     /// The next completion: its user_data and result.
     pub(super) fn completion(&mut self) -> Option<(u64, i32)> {
         let entry: cqueue::Entry = self.io.get_mut().completion().next()?;
+        #[cfg(test)]
+        self.tally.completed();
         Some((entry.user_data(), entry.result()))
     }
 
@@ -187,6 +182,12 @@ impl Ring {
         self.io.poll_read_ready(cx).map(|ready| ready.map(|mut ready| ready.clear_ready()))
     }
 
+    /// What it was asked and answered so far.
+    #[cfg(test)]
+    pub(crate) fn tally(&self) -> Tally {
+        self.tally.clone()
+    }
+
     /// Keeps an outcome for the next turn.
     pub(super) fn report(&mut self, event: Event) {
         self.reports.push_back(event);
@@ -201,38 +202,18 @@ impl fmt::Debug for Ring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ring")
             .field("fd", &self.io.as_raw_fd())
-            .field("caps", &self.caps)
+            .field("features", &self.features)
             .finish_non_exhaustive()
     }
 }
 
 /// The ladder of set-up flags: EINVAL sends us a rung down.
-fn set_up() -> io::Result<(IoUring, &'static str)> {
-    type Flags = fn(&mut io_uring::Builder);
-    let rungs: [(Flags, &str); 3] = [
-        (
-            |builder| {
-                // 6.0. The runtime polls the ring, so completions need no interrupt: they run at
-                // the thread's next system call.
-                builder.setup_single_issuer().setup_coop_taskrun();
-                builder.setup_taskrun_flag().setup_submit_all();
-            },
-            "single_issuer, coop_taskrun",
-        ),
-        (
-            |builder| {
-                // 5.19.
-                builder.setup_coop_taskrun().setup_taskrun_flag().setup_submit_all();
-            },
-            "coop_taskrun",
-        ),
-        (|_| {}, "plain"),
-    ];
+fn set_up(ladder: &[Rung]) -> io::Result<(IoUring, Rung)> {
     let mut last = io::Error::from(io::ErrorKind::Unsupported);
-    for (flags, rung) in rungs {
+    for &rung in ladder {
         let mut builder = IoUring::builder();
         builder.setup_cqsize(COMPLETIONS).dontfork();
-        flags(&mut builder);
+        rung.ask(&mut builder);
         match builder.build(ENTRIES) {
             Ok(io) => return Ok((io, rung)),
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => last = error,
@@ -240,36 +221,4 @@ fn set_up() -> io::Result<(IoUring, &'static str)> {
         }
     }
     Err(last)
-}
-
-/// Runs one operation to its end.
-fn try_out(io: &mut IoUring, entry: &squeue::Entry) -> io::Result<i32> {
-    // SAFETY: the callers' entries refer to nothing, or to what outlives this call.
-    unsafe { io.submission().push(entry) }.map_err(|_| io::ErrorKind::OutOfMemory)?;
-    loop {
-        match io.submit_and_wait(1) {
-            Ok(_) => break,
-            Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    let entry = io.completion().next().ok_or(io::ErrorKind::Unsupported)?;
-    Ok(entry.result())
-}
-
-/// The probe knows only URING_CMD as a whole, so the option is set for once.
-fn has_setsockopt(io: &mut IoUring) -> bool {
-    let Ok(socket) = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)
-    else {
-        return false;
-    };
-    let nodelay = opcode::SetSockOpt::new(
-        Fd(socket.as_raw_fd()),
-        libc::IPPROTO_TCP as u32,
-        libc::TCP_NODELAY as u32,
-        (&raw const super::ON).cast(),
-        size_of_val(&super::ON) as u32,
-    )
-    .build();
-    matches!(try_out(io, &nodelay), Ok(0)) && socket.tcp_nodelay().unwrap_or(false)
 }
