@@ -222,7 +222,8 @@
 //! than a connect, so the ring lives on the consumer's thread; two plain phases (SOCKET for all,
 //! then NODELAY linked to CONNECT for all) are as fast as chains with direct descriptors.
 //! Set-up flags by a ladder: `SINGLE_ISSUER | COOP_TASKRUN | TASKRUN_FLAG | SUBMIT_ALL` (6.0),
-//! the same without `SINGLE_ISSUER` (5.19), none. SOCKET, the SETSOCKOPT command and
+//! the same without `SINGLE_ISSUER` (5.19), none (5.7, the first where a CONNECT waits for a
+//! non-blocking socket). SOCKET, the SETSOCKOPT command and
 //! `CQE_SKIP_SUCCESS` are used where a probe or a trial finds them. ENOSYS, EPERM, EACCES, EINVAL
 //! and ENOMEM mean tokio's reactor, said once in the log and in the statistics. A ring that fails
 //! under way (a seccomp filter that comes late) is replaced by the reactor; connections that were

@@ -67,7 +67,7 @@
 //!
 //! # Kernel
 //! The io_uring driver wants Linux 5.19 or later for all that it can do, and runs with less from
-//! 5.5 on; everything else runs on tokio's reactor, and so does any system but Linux. There, death
+//! 5.7 on; everything else runs on tokio's reactor, and so does any system but Linux. There, death
 //! at rest is noticed when a connection is checked out. Pinning honours the process's affinity
 //! mask and CPU quota.
 //!

@@ -359,7 +359,7 @@ mod tests {
             return;
         }
         let ring = Ring::new().unwrap();
-        if !ring.caps().socket_op {
+        if !ring.features().socket {
             return;
         }
         let mut driver = Uring::new(ring, 4, Arc::default());
