@@ -35,5 +35,5 @@ files=$(cd .. && ls src/engine/*.rs src/engine/breaker/*.rs src/settings/*.rs sr
     grep -Ev '/(fuzz|tests|specification|table|order|regressions|seeded)\.rs$')
 # shellcheck disable=SC2086 # one argument a file
 "$llvm/llvm-cov" report -instr-profile "$profiles/all.profdata" "${objects[@]:1}" \
-    $(for file in $files; do echo "$PWD/../$file"; done) 2>/dev/null |
+    $(for file in $files; do echo "$PWD/../$file"; done) |
     awk '$8 ~ /^[0-9]+$/ { printf "%-40s %5d lines, %5d missed, %s\n", $1, $8, $9, $10 }'

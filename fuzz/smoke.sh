@@ -14,7 +14,8 @@ shift
 toolchain=${FUZZ_TOOLCHAIN:-nightly}
 targets=("$@")
 if [ ${#targets[@]} -eq 0 ]; then
-    mapfile -t targets < <(cargo "+$toolchain" fuzz list)
+    list=$(cargo "+$toolchain" fuzz list)
+    mapfile -t targets <<<"$list"
 fi
 
 cargo "+$toolchain" fuzz build

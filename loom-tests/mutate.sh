@@ -167,6 +167,18 @@ exists() {
     exit 1
 }
 
+# Seconds for the tests of one mutant.
+limit=300
+
+# Ends the script where that was not enough: a machine that is busy looks no different from a mutant
+# that hangs.
+in_time() {
+    if (($1 == 124)); then
+        echo "$2: $3 took longer than $limit s"
+        exit 1
+    fi
+}
+
 # Whether a test file turns red; `by` names the first model that did. A mutant that does not
 # compile stops the script.
 red() {
@@ -187,13 +199,16 @@ red() {
     fi
     models=$(sed -n 's/^ *Executable.*(\(.*\))$/\1/p' "$work/build")
     # In a subshell, which keeps the shell's own word on an aborted child out of the report.
-    if (
+    local status=0
+    (
         if [[ $filter == *@* ]]; then
             export LOOM_MAX_PREEMPTIONS=${filter#*@}
         fi
-        timeout 120 "$models" ${filter:+"${filter%@*}"}
+        timeout "$limit" "$models" ${filter:+"${filter%@*}"}
         exit $?
-    ) >"$work/run" 2>&1; then
+    ) >"$work/run" 2>&1 || status=$?
+    in_time "$status" "$name" "$test:$filter"
+    if ((status == 0)); then
         if grep -q '^running 0 tests' "$work/run"; then
             echo "$name: no model is called $test:$filter"
             exit 1
@@ -217,7 +232,14 @@ red_unit() {
         exit 1
     fi
     tests=$(sed -n 's/^ *Executable.*(\(.*\))$/\1/p' "$work/build")
-    if (cd "$work/tree" && timeout 120 "$tests" "$filter") >"$work/run" 2>&1; then
+    local status=0
+    (
+        cd "$work/tree"
+        timeout "$limit" "$tests" "$filter"
+        exit $?
+    ) >"$work/run" 2>&1 || status=$?
+    in_time "$status" "$name" "unit:$filter"
+    if ((status == 0)); then
         if grep -q '^running 0 tests' "$work/run"; then
             echo "$name: no test is called $filter"
             exit 1
@@ -239,7 +261,13 @@ red_shuttle() {
         exit 1
     fi
     tests=$(sed -n 's/^ *Executable.*(\(.*\))$/\1/p' "$work/build")
-    if (timeout 120 "$tests" --exact "long::$filter" "short::$filter") >"$work/run" 2>&1; then
+    local status=0
+    (
+        timeout "$limit" "$tests" --exact "long::$filter" "short::$filter"
+        exit $?
+    ) >"$work/run" 2>&1 || status=$?
+    in_time "$status" "$name" "shuttle:$filter"
+    if ((status == 0)); then
         if grep -q '^running 0 tests' "$work/run"; then
             echo "$name: no scenario is called $filter"
             exit 1
@@ -792,7 +820,7 @@ mutant wait-for-dial-stays-counted adopt:wait_for engine/demand.rs \
 mutant refused-callers-stay-in-line gate engine/dial.rs \
     'let told = self.fail_one(group, why);' \
     'let told = { drop::<Outcome<T, E, K>>(why); group.demand.dial_over(); false };'
-mutant forced-open-tells-nobody gate:force_open engine/dial.rs \
+mutant forced-open-tells-nobody gate:pools_limit engine/dial.rs \
     'self.note_change(seat, change, now);
         self.dial_if_needed(seat, now);' 'self.note_change(seat, change, now);'
 mutant given-up-probe-keeps-its-place gate:given_up engine/dial.rs \

@@ -234,15 +234,16 @@
 //! socket why; no other dial pays a system call for that.
 //!
 //! # A worker that panics
-//! A bug of ours, or of a `tracing` subscriber inside one of our log lines. The panic is caught around
-//! the worker's poll; the worker is dropped whole, and another one with a driver of its own takes
+//! A bug of ours, or of a `tracing` subscriber inside one of our log lines. (What is known to be
+//! someone else's code, hooks, connectors, the text of their errors, is guarded where it is called.) The
+//! panic is caught around the worker's poll; the worker is dropped whole, and another one with a driver of its own takes
 //! over on the same thread and runtime.
 //!
 //! | what the worker had | outcome |
 //! |---|---|
 //! | the driver | dropped: it closes what the kernel was never told to close and the sockets that it made and nobody fetched (INV-4) |
 //! | dials begun | abandoned as failures of our own, no verdict on the endpoint; the caller is told (`DialErrorKind::Backend`), and so is who adopts |
-//! | dials that wait for their turn | begun by the next worker |
+//! | dials that wait for their turn | begun by the next worker; failed while there is none |
 //! | closes under way | the descriptors are closed with the driver; slots and permits come back |
 //! | connections at rest | closed, as [`Unwatched`](crate::CloseReason::Unwatched) |
 //! | connections in use | marked, closed when they come back |

@@ -1,7 +1,13 @@
 //! What can go wrong, one small enum for each operation.
 
 use core::{fmt, time::Duration};
-use std::{error::Error, io, net::SocketAddr, sync::Arc};
+use std::{
+    error::Error,
+    io,
+    net::SocketAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use crate::Endpoint;
 
@@ -146,7 +152,9 @@ pub enum DialErrorKind {
 
 impl DialError {
     pub(crate) fn new(endpoint: Endpoint, kind: DialErrorKind, source: BoxError) -> Self {
-        let detail = source.to_string();
+        // Someone else's code: a panic in it must not end the shard.
+        let detail = catch_unwind(AssertUnwindSafe(|| source.to_string()))
+            .unwrap_or_else(|_| "its cause panicked when it was asked for a text".to_owned());
         Self(Arc::new(Failure { endpoint, kind, source: Some(source), detail }))
     }
 

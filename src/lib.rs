@@ -66,8 +66,8 @@
 //! `tokio-uring`: shards may host tokio-uring (Linux). `sim`: a scripted network for tests.
 //!
 //! # Kernel
-//! The io_uring driver wants Linux 5.19 or later for all that it can do, and runs with less from
-//! 5.7 on; everything else runs on tokio's reactor, and so does any system but Linux. There, death
+//! The io_uring driver wants Linux 6.7 or later for all that it can do, 5.19 for nearly all of it,
+//! and runs with less from 5.7 on; everything else runs on tokio's reactor, and so does any system but Linux. There, death
 //! at rest is noticed when a connection is checked out. Pinning honours the process's affinity
 //! mask and CPU quota.
 //!

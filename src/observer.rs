@@ -157,7 +157,8 @@ pub enum PoolEvent<'a> {
         /// What the panic said.
         message: &'a str,
         /// When the new worker starts: at once after the first few panics, later after more of
-        /// them. Until then dials on the shard fail.
+        /// them, and never (`Duration::MAX`) after one that took the shard's runtime along. Until then
+        /// dials on the shard fail.
         restart_in: Duration,
     },
     /// A group was suspended: it hands out nothing until it is resumed.

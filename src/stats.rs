@@ -51,7 +51,7 @@ pub struct ShardStats {
     /// How often a dial found no free local port where it looked (`EADDRNOTAVAIL`): in a port
     /// window, after which it tried another place, or in all there are, after which it failed.
     pub port_conflicts: u64,
-    /// How often its worker panicked, which is a bug, and was started anew. See
+    /// How often its worker panicked, which is a bug. See
     /// [`PoolEvent::ShardPanicked`](crate::PoolEvent::ShardPanicked).
     pub panics: u64,
 }

@@ -8,7 +8,10 @@ use std::{
 };
 
 use corepool::{CheckoutError, CloseReason, Connector, DialErrorKind, Endpoint, RawConnector};
-use support::{Blackhole, Echo, Ended, builder, close_and_check, eventually, tuned};
+use support::{
+    Blackhole, Echo, Ended, builder, close_and_check, eventually, ring_or_choice, tuned,
+    uring_is_expected,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// One exchange with an [`Echo`].
@@ -632,6 +635,15 @@ impl corepool::Connection for Bomb {
         drop(self.1);
         panic!("another, on purpose");
     }
+}
+
+/// `.ci/denied` runs this file so; then every scenario that may choose its driver runs on the reactor.
+#[tokio::test]
+async fn what_is_said_to_be_denied_is_denied() {
+    let pool = builder(ring_or_choice()).build().unwrap();
+    let expected = if uring_is_expected() { "io_uring" } else { "epoll" };
+    assert_eq!(pool.backend().selected, expected, "{:?}", pool.backend());
+    close_and_check(pool).await;
 }
 
 /// A connector with a bug.

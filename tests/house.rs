@@ -110,6 +110,9 @@ fn no_file_has_outgrown_its_idea() {
 /// The models of `loom-tests`, as `file::model`, with the words that stand above each.
 fn models() -> Vec<(String, String)> {
     let mut found = Vec::new();
+    if !Path::new(env!("CARGO_MANIFEST_DIR")).join("loom-tests").exists() {
+        return found; // a published package
+    }
     for (path, text) in sources("loom-tests/tests") {
         if !text.contains("#![cfg(loom)]") {
             continue;
@@ -154,6 +157,9 @@ fn every_race_of_the_design_page_has_models_of_its_invariants() {
     let design = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/design.rs"));
     let design = design.unwrap();
     let models: BTreeMap<_, _> = models().into_iter().collect();
+    if models.is_empty() {
+        return; // a published package
+    }
     let (_, table) = design.split_once("| race | INV | outcome | models |\n").unwrap();
     let rows = table.lines().skip(1).map_while(|line| line.strip_prefix("//! | "));
     let mut count = 0;

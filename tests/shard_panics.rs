@@ -9,7 +9,7 @@ mod support;
 
 use std::{
     cell::Cell,
-    fs,
+    fmt, fs,
     panic::resume_unwind,
     sync::{
         Arc, Mutex, Once, PoisonError,
@@ -19,8 +19,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use corepool::{Backend, CheckoutError, CloseReason, DialErrorKind, Pool, PoolEvent, TcpConnector};
-use support::{Echo, builder, close_after_panics, eventually};
+use corepool::{
+    Backend, BoxError, CheckoutError, CloseReason, Connector, DialErrorKind, Endpoint, Pool,
+    PoolEvent, Socket, Tcp, TcpConnector,
+};
+use support::{Echo, builder, close_after_panics, close_and_check, eventually, tuned};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     task::JoinSet,
@@ -28,6 +31,7 @@ use tokio::{
 };
 use tracing::{
     Event, Metadata, Subscriber,
+    field::{Field, Visit},
     span::{Attributes, Id, Record},
 };
 
@@ -52,16 +56,56 @@ impl Subscriber for Faulty {
 
     fn record_follows_from(&self, _: &Id, _: &Id) {}
 
-    fn event(&self, _: &Event<'_>) {
+    fn event(&self, event: &Event<'_>) {
         if ARMED.take() {
             // Without the panic hook's report.
             resume_unwind(Box::new("a subscriber's bug, on purpose"));
         }
+        event.record(&mut Reader);
     }
 
     fn enter(&self, _: &Id) {}
 
     fn exit(&self, _: &Id) {}
+}
+
+/// Asks every value for its text, as a subscriber that writes a log does.
+struct Reader;
+
+impl Visit for Reader {
+    fn record_debug(&mut self, _: &Field, value: &dyn fmt::Debug) {
+        let _ = format!("{value:?}");
+    }
+}
+
+/// An error whose text is a bug of its author's.
+#[derive(Debug)]
+struct Untold;
+
+impl fmt::Display for Untold {
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        resume_unwind(Box::new("an error's text, on purpose"));
+    }
+}
+
+impl std::error::Error for Untold {}
+
+/// Connects where the endpoint has no tag, and never answers a ping but by an error.
+struct Untelling;
+
+impl Connector for Untelling {
+    type Connection = Tcp;
+
+    async fn connect(&self, socket: Socket, endpoint: &Endpoint) -> Result<Tcp, BoxError> {
+        if endpoint.tag().is_some() {
+            return Err(Untold.into());
+        }
+        TcpConnector.connect(socket, endpoint).await
+    }
+
+    async fn ping(&self, _: &mut Tcp) -> Result<(), BoxError> {
+        Err(Untold.into())
+    }
 }
 
 /// How often the worker is to panic, and at which events of the pool.
@@ -109,6 +153,11 @@ impl Bombs {
     }
 }
 
+fn listen_to_all() {
+    static FAULTY: Once = Once::new();
+    FAULTY.call_once(|| tracing::subscriber::set_global_default(Faulty).unwrap());
+}
+
 fn open_descriptors() -> usize {
     fs::read_dir("/proc/self/fd").unwrap().count()
 }
@@ -154,8 +203,7 @@ struct Scene {
 
 impl Scene {
     async fn new(backend: Backend, shards: usize, bombs: Bombs) -> Self {
-        static FAULTY: Once = Once::new();
-        FAULTY.call_once(|| tracing::subscriber::set_global_default(Faulty).unwrap());
+        listen_to_all();
         let origin = Echo::start();
         let before = open_descriptors();
         let pool = builder(backend).shards(shards).observer(bombs.observer()).build().unwrap();
@@ -264,7 +312,7 @@ alone_on_both_drivers! {
         let mut held = group.checkout().await.unwrap();
         group.checkout().await.unwrap().release();
         // Nobody listens there: the dial fails, and the panic comes of telling so.
-        let nobody = scene.pool.group("127.0.0.1:1".parse::<corepool::Endpoint>().unwrap());
+        let nobody = scene.pool.group("127.0.0.1:1".parse::<Endpoint>().unwrap());
         let error = nobody.checkout().await.unwrap_err();
         assert!(is_lost(&error), "{error}");
         let unwatched = || group.stats().closed_for(CloseReason::Unwatched);
@@ -282,7 +330,8 @@ alone_on_both_drivers! {
     }
 
     async fn a_shard_that_panics_over_and_over_is_down_for_a_while(backend) {
-        let scene = Scene::new(backend, 1, Bombs::at(&["opened"], 1, 6)).await;
+        // The sixth in a row puts the shard down for a second, and the seventh for two.
+        let scene = Scene::new(backend, 1, Bombs::at(&["opened"], 1, 7)).await;
         let group = scene.pool.group(scene.origin.address);
         while scene.bombs.left() > 0 {
             // It was handed over before the panic; a caller that is late finds it marked, and
@@ -293,13 +342,39 @@ alone_on_both_drivers! {
         let began = Instant::now();
         let error = group.checkout().await.unwrap_err();
         assert!(is_lost(&error), "{error}");
-        assert!(began.elapsed() < Duration::from_millis(500), "a caller is told at once");
+        assert!(began.elapsed() < Duration::from_millis(1500), "a caller is told at once");
         let shard = &scene.pool.shards()[0];
         assert_eq!(shard.spawn_local(|| async { 7 }).await, Ok(7));
         eventually("it is back", || scene.pool.backend().selected != "none").await;
         group.checkout().await.unwrap().release();
         drop(group);
         scene.end().await;
+    }
+
+    async fn an_error_without_a_text_costs_its_own_connection_alone(backend) {
+        listen_to_all();
+        let origin = Echo::start();
+        let pool = tuned(Pool::builder(Untelling), backend)
+            .shards(1)
+            .endpoint(|policy| {
+                policy.health.ping_interval_ms = Some(50);
+                policy.health.ping_timeout_ms = 50;
+                policy.health.ping_max_failures = 1;
+            })
+            .build()
+            .unwrap();
+        let group = pool.group(origin.address);
+        let held = group.checkout().await.unwrap();
+        let untold = pool.group(Endpoint::from(origin.address).with_tag("untold"));
+        let error = untold.checkout().await.unwrap_err();
+        assert!(error.to_string().contains("panicked when it was asked for a text"), "{error}");
+        held.release();
+        let ended = || group.stats().closed_total() == 1;
+        eventually("a ping's error ends the connection", ended).await;
+        eventually("its permit came back", || group.stats().in_use == 0).await;
+        assert_eq!(pool.stats().shards[0].panics, 0, "the shard went on");
+        drop((group, untold));
+        close_and_check(pool).await;
     }
 
     async fn a_pool_ends_while_its_shard_is_down(backend) {

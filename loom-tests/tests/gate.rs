@@ -2,9 +2,13 @@
 //! probes begin than may (INV-8).
 #![cfg(loom)]
 
-use corepool::model::{BreakerMode, BreakerState, Failure, GroupLimits, Outcome, Refused, Tick};
+use corepool::model::{
+    BreakerMode, BreakerState, Failure, GroupLimits, Outcome, Refused, Tick, TotalLimits,
+};
 use loom::sync::Arc;
-use loom_tests::{Cause, Conn, House, NEVER, NOW, ROOMY, S0, Waiting, bounded, outcome, spawn};
+use loom_tests::{
+    Cause, Conn, House, NEVER, NOW, Party, ROOMY, S0, Waiting, bounded, outcome, spawn,
+};
 
 /// Opens for a second at the first failure; one probe.
 const GATED: GroupLimits = GroupLimits {
@@ -256,6 +260,27 @@ fn force_open_vs_wait() {
         let expected = if dials == 1 { Fate::Served } else { Fate::ToldOpen };
         assert_eq!(fate, expected, "INV-5");
         house.finish();
+    });
+}
+
+/// INV-5: the same where the pool's limit keeps the caller from a dial: nothing but the operator's
+/// word can end its wait.
+#[test]
+fn force_open_vs_wait_at_the_pools_limit() {
+    bounded(2, || {
+        let totals = TotalLimits { max_live: Some(1), ..TotalLimits::default() };
+        let house = House::with_totals(1, 2, GATED, totals);
+        let other = Party::new(1, ROOMY);
+        let lease = house.open_for(&other, S0);
+        let operator = spawn({
+            let house = house.clone();
+            move || house.engine.force_breaker(&house.seats[0], BreakerMode::ForcedOpen, NOW)
+        });
+        let waiter = line_up(&house, NOW);
+        operator.join().unwrap();
+        assert_eq!(fate(&house, &waiter, NOW), Fate::ToldOpen, "INV-5");
+        house.engine.give_back(lease, NOW);
+        house.finish_with(&[&other]);
     });
 }
 

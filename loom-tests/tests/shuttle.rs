@@ -30,7 +30,7 @@ use std::{
 use loom_tests::scenarios::{SCENARIOS, Size, run};
 use shuttle::{
     Config, FailurePersistence, MaxSteps, Runner,
-    scheduler::{PctScheduler, RandomScheduler, Scheduler},
+    scheduler::{PctScheduler, RandomScheduler, ReplayScheduler, Scheduler},
 };
 
 /// Two drivers, three callers and, in some, an owner.
@@ -63,7 +63,11 @@ fn explore(name: &'static str, size: Size) {
     let (_, plan) = SCENARIOS.iter().find(|(of, _)| *of == name).expect("a scenario");
     let body = move || drop(run(&plan(size), 0));
     if let Some(file) = from_env::<String>("SHUTTLE_REPLAY") {
-        shuttle::replay_from_file(body, file);
+        // As it was recorded, so that it meets the same limits.
+        let replay = ReplayScheduler::new_from_file(file).expect("a schedule can be read");
+        let mut config = config();
+        config.failure_persistence = FailurePersistence::None;
+        Runner::new(replay, config).run(body);
         return;
     }
     let (seed, schedules) = (from_env("SHUTTLE_SEED"), from_env("SHUTTLE_SCHEDULES"));

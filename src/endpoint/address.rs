@@ -31,7 +31,12 @@ pub(super) const MAX_PATH: usize = 107;
 
 impl Address {
     /// A path in one spelling: `/a//b` and `/a/./b` compare as `/a/b`, and have its text.
+    ///
+    /// An abstract name, which begins with a zero (unix(7)), is no path: each of its bytes counts.
     pub(super) fn unix(path: &Path) -> Self {
+        if path.as_os_str().as_encoded_bytes().first() == Some(&0) {
+            return Self::Unix(path.into());
+        }
         Self::Unix(path.components().collect::<PathBuf>().into())
     }
 }

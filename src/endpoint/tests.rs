@@ -219,6 +219,13 @@ fn a_port_with_a_sign_is_no_port() {
 
 /// Two spellings of one path were equal, and had two texts.
 #[test]
+fn an_abstract_name_keeps_each_of_its_bytes() {
+    let name = "\0app//x/./y/";
+    let made = Endpoint::unix(name);
+    assert_eq!(made.as_unix().unwrap().as_os_str(), name);
+}
+
+#[test]
 fn a_path_has_one_spelling() {
     let plain: Endpoint = "unix:/run/app.sock".parse().unwrap();
     for text in ["unix:/run//app.sock", "unix://run/app.sock", "unix:/run/./app.sock"] {

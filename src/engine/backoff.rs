@@ -230,7 +230,7 @@ impl Default for Backoff {
     }
 }
 
-#[cfg(all(any(test, fuzzing), not(loom)))]
+#[cfg(all(any(test, fuzzing), not(any(loom, model))))]
 pub(super) mod specification;
 #[cfg(all(test, not(loom)))]
 mod tests;

@@ -19,7 +19,7 @@ use crate::{
 };
 
 mod rules;
-#[cfg(all(any(test, fuzzing), not(loom)))]
+#[cfg(all(any(test, fuzzing), not(any(loom, model))))]
 pub(super) mod specification;
 #[cfg(all(test, not(loom)))]
 mod table;

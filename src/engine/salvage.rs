@@ -1,6 +1,6 @@
 //! What is left of a shard whose driver or worker is gone, without a warning, and starts anew.
 
-use super::{CloseReason, Engine, ShardId, State};
+use super::{CloseReason, Engine, ShardId, SlotIndex, State};
 use crate::clock::Tick;
 
 impl<T, E, K> Engine<T, E, K> {
@@ -19,11 +19,12 @@ impl<T, E, K> Engine<T, E, K> {
         }
     }
 
-    /// Connections that a shard has, at rest, in use or on their way out. Exact on the shard's own
-    /// thread, because nobody else fulfils a dial or vacates a slot.
-    pub fn connections(&self, shard: ShardId) -> usize {
+    /// The slots of a shard that have a connection, at rest, in use or on its way out. Exact on the
+    /// shard's own thread, because nobody else fulfils a dial or vacates a slot.
+    pub fn connections(&self, shard: ShardId) -> impl Iterator<Item = SlotIndex> {
         let held = |state| matches!(state, State::Idle | State::InUse | State::Closing);
-        self.shards[shard.get()].slab.iter().filter(|(_, slot)| held(slot.state())).count()
+        let slots = self.shards[shard.get()].slab.iter();
+        slots.filter(move |(_, slot)| held(slot.state())).map(|(index, _)| index)
     }
 }
 
@@ -82,16 +83,16 @@ mod tests {
         world.rest(1);
         world.rest(2);
         let lease = world.check_out();
-        assert_eq!(world.engine.connections(SHARD), 2);
+        assert_eq!(world.engine.connections(SHARD).count(), 2);
         world.engine.hang_up_all(SHARD, Tick::ZERO);
-        assert_eq!(world.engine.connections(SHARD), 2, "closing ones count");
+        assert_eq!(world.engine.connections(SHARD).count(), 2, "closing ones count");
         assert_eq!(world.close_next(), CloseReason::Unwatched);
         assert!(world.engine.next_duty(SHARD).is_none());
         world.engine.give_back(lease, Tick::ZERO);
         assert_eq!(world.close_next(), CloseReason::Unwatched);
         let counts = world.engine.counts(&world.seat.group);
         assert_eq!((counts.live, counts.idle, counts.opened), (0, 0, 2));
-        assert_eq!(world.engine.connections(SHARD), 0);
+        assert_eq!(world.engine.connections(SHARD).count(), 0);
     }
 
     #[test]
@@ -99,7 +100,7 @@ mod tests {
         let world = World::new();
         let dial = world.dial();
         world.engine.hang_up_all(SHARD, Tick::ZERO);
-        assert_eq!(world.engine.connections(SHARD), 0, "a dial is no connection yet");
+        assert_eq!(world.engine.connections(SHARD).count(), 0, "a dial is no connection yet");
         assert!(world.engine.fulfil(&dial, 7, Tick::ZERO).is_ok(), "nothing was lost of it");
         assert_eq!(world.check_out().tenant.conn, 7);
     }

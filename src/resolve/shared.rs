@@ -114,7 +114,6 @@ impl SharedNames {
         // Whatever becomes of the look-up, it is reported.
         let mut asking = Asking { names: self, reported: false };
         let answer = resolver.resolve(&self.name).await;
-        asking.reported = true;
         let mut known = self.known();
         let outcome = match answer {
             Ok(answer) if !answer.addresses.is_empty() => {
@@ -138,6 +137,8 @@ impl SharedNames {
                 }
             }
         };
+        // Only now: what is someone else's above may have panicked.
+        asking.reported = true;
         drop(known);
         self.answered.notify_waiters();
         outcome

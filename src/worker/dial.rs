@@ -18,6 +18,7 @@ use super::{
     Dial, Dialing, Stage, Step, Work, Worker,
     attempts::{Attempts, Move},
     into_socket,
+    salvage::quietly,
 };
 use crate::{
     BoxError, ConnectionInfo, Connector, DialError, DialErrorKind, Endpoint, PoolEvent,
@@ -301,7 +302,8 @@ impl<C: Connector> Worker<C> {
         };
         // A task that was timed out is not in the table any more.
         let Some(slot) = self.task_slots.remove(&id) else {
-            return;
+            // What it made all the same is someone else's to drop.
+            return quietly(|| drop(step));
         };
         match step {
             Ok(Step::Resolved(Ok(addresses))) => {

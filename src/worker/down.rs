@@ -4,6 +4,7 @@ use core::{
     future::poll_fn,
     pin::pin,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 use std::{
     sync::Arc,
@@ -15,7 +16,7 @@ use tokio::{sync::mpsc, time::Instant};
 
 use super::{Job, into_socket, salvage::quietly};
 use crate::{
-    Connector,
+    Connector, PoolEvent,
     clock::RESOLUTION,
     engine::{Doomed, Duty, ShardId},
     inner::Inner,
@@ -27,11 +28,17 @@ pub(super) struct Down<'a, C: Connector> {
     inner: Arc<Inner<C>>,
     shard: ShardId,
     why: &'a str,
+    random: fastrand::Rng,
 }
 
 impl<'a, C: Connector> Down<'a, C> {
-    pub(super) fn new(inner: Arc<Inner<C>>, shard: ShardId, why: &'a str) -> Self {
-        Self { inner, shard, why }
+    pub(super) fn new(
+        inner: Arc<Inner<C>>,
+        shard: ShardId,
+        why: &'a str,
+        random: fastrand::Rng,
+    ) -> Self {
+        Self { inner, shard, why, random }
     }
 
     /// Serves until then, or until the pool has ended: `true`.
@@ -55,13 +62,13 @@ impl<'a, C: Connector> Down<'a, C> {
 
     /// Ready when the pool has ended.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Self { inner, shard, why } = self;
+        let Self { inner, shard, why, random } = self;
         inner.engine.register_driver(*shard, cx.waker());
         inner.note_asleep(*shard, false);
         let now = inner.clock(*shard).advance();
         while let Some(duty) = inner.engine.next_duty(*shard) {
             match duty {
-                Duty::Dial(dial) => inner.give_up_unbegun(&dial, why),
+                Duty::Dial(dial) => inner.give_up_unbegun(&dial, why, random),
                 Duty::Close(Doomed { conn, place }) => {
                     quietly(|| drop(conn.and_then(into_socket)));
                     quietly(|| inner.tell_closed(&place, now));
@@ -89,12 +96,17 @@ pub(crate) fn bury<C: Connector>(inner: Arc<Inner<C>>, shard: ShardId) {
     let why = format!("the thread of shard {} panicked", shard.get());
     inner.note_panic(shard);
     quietly(|| tracing::error!(shard = shard.get(), "the shard's thread panicked: it is down"));
+    quietly(|| {
+        let (shard, restart_in) = (shard.get(), Duration::MAX);
+        inner.tell(PoolEvent::ShardPanicked { shard, message: &why, restart_in });
+    });
     inner.note_driver(shard, "none", &why);
     inner.engine.hang_up_all(shard, inner.clock(shard).advance());
-    inner.clear_wrecks(shard, &why);
+    let mut random = fastrand::Rng::new();
+    inner.clear_wrecks(shard, &why, &mut random);
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut cx = Context::from_waker(&waker);
-    let mut down = Down::new(inner, shard, &why);
+    let mut down = Down::new(inner, shard, &why, random);
     while down.poll(&mut cx).is_pending() {
         // With an end, so that the shard's clock does not stand still.
         thread::park_timeout(RESOLUTION);

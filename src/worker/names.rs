@@ -46,6 +46,11 @@ impl<C: Connector> Peers<C> {
         self.by_slot.get(&slot).map(|(_, seat)| seat)
     }
 
+    /// Forgets all but these.
+    pub(super) fn keep(&mut self, slots: &HashSet<SlotIndex>) {
+        self.by_slot.retain(|slot, _| slots.contains(slot));
+    }
+
     pub(super) fn forget(&mut self, slot: SlotIndex) {
         self.by_slot.remove(&slot);
     }

@@ -12,7 +12,7 @@
 
 use core::{any::Any, future::poll_fn, task::Poll, time::Duration};
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
@@ -46,6 +46,7 @@ struct Remains<C: Connector> {
     /// They hold what they hold by guards of their own.
     chores: JoinSet<()>,
     peers: Peers<C>,
+    random: fastrand::Rng,
 }
 
 impl<C: Connector> Worker<C> {
@@ -77,8 +78,8 @@ impl<C: Connector> Worker<C> {
     /// All else of it is dropped here: the driver with its descriptors, the tasks of its dials, and
     /// sockets that were on their way to somebody.
     fn remains(self) -> Remains<C> {
-        let Self { inner, shard, jobs, work, chores, peers, .. } = self;
-        Remains { inner, shard, jobs, work, chores, peers }
+        let Self { inner, shard, jobs, work, chores, peers, random, .. } = self;
+        Remains { inner, shard, jobs, work, chores, peers, random }
     }
 }
 
@@ -103,16 +104,20 @@ impl<C: Connector> Remains<C> {
         });
         // First, so that nobody who loses a dial is served by a connection without a watch.
         self.inner.engine.hang_up_all(shard, self.inner.clock(shard).advance());
-        for (slot, work) in self.work.drain() {
+        let mut work: Vec<_> = self.work.drain().collect();
+        // In the same order in every run of a simulation.
+        work.sort_unstable_by_key(|(slot, _)| *slot);
+        for (slot, work) in work {
             self.peers.forget(slot);
-            self.inner.settle(work, &why);
+            self.inner.settle(work, &why, &mut self.random);
         }
-        self.inner.clear_wrecks(shard, &why);
+        self.inner.clear_wrecks(shard, &why, &mut self.random);
         let mut wait = (!wait.is_zero()).then_some(wait);
         loop {
             if let Some(wait) = wait {
                 self.inner.note_driver(shard, "none", &why);
-                let mut down = Down::new(Arc::clone(&self.inner), shard, &why);
+                let random = self.random.fork();
+                let mut down = Down::new(Arc::clone(&self.inner), shard, &why, random);
                 if down.stay(&mut self.jobs, clock::now() + wait).await {
                     return None;
                 }
@@ -121,10 +126,12 @@ impl<C: Connector> Remains<C> {
             match catch_unwind(AssertUnwindSafe(open)) {
                 Ok(Ok(Opened { driver, reason })) => {
                     self.inner.note_driver(shard, driver.name(), &reason);
-                    let Self { inner, shard, jobs, chores, peers, .. } = self;
-                    let live = inner.engine.connections(shard);
+                    let Self { inner, shard, jobs, chores, mut peers, random, .. } = self;
+                    // Without those that were closed while the shard was down.
+                    let held: HashSet<SlotIndex> = inner.engine.connections(shard).collect();
+                    peers.keep(&held);
                     let new = Worker::new(inner, shard, driver, jobs);
-                    return Some(Worker { live, chores, peers, ..new });
+                    return Some(Worker { live: held.len(), chores, peers, random, ..new });
                 }
                 Ok(Err(error)) => quietly(|| {
                     let shard = shard.get();
@@ -139,7 +146,7 @@ impl<C: Connector> Remains<C> {
 
 impl<C: Connector> Inner<C> {
     /// Gives back to the engine what a worker was busy with.
-    fn settle(&self, work: Work<C>, why: &str) {
+    fn settle(&self, work: Work<C>, why: &str, random: &mut fastrand::Rng) {
         match work {
             Work::Dialing(dialing) => {
                 let Dialing { dial, began, adopter, .. } = *dialing;
@@ -150,10 +157,10 @@ impl<C: Connector> Inner<C> {
                 }
                 let took = began.elapsed();
                 quietly(|| self.tell(PoolEvent::DialFailed { error: &cause, took }));
-                self.give_up(&dial, cause);
+                self.give_up(&dial, cause, random);
             }
             // Told already.
-            Work::Rejecting { dial, cause } => self.give_up(&dial, cause),
+            Work::Rejecting { dial, cause } => self.give_up(&dial, cause, random),
             Work::Closing(place) => {
                 let now = self.clock(place.seat().shard()).now();
                 quietly(|| self.tell_closed(&place, now));
@@ -164,17 +171,22 @@ impl<C: Connector> Inner<C> {
 
     /// Gives back to the engine what the panic found on the worker's stack. What there was to tell
     /// of it was told, or was being told.
-    pub(super) fn clear_wrecks(&self, shard: ShardId, why: &str) {
+    pub(super) fn clear_wrecks(&self, shard: ShardId, why: &str, random: &mut fastrand::Rng) {
         while let Some(wreck) = self.wrecks[shard.get()].pop() {
             match wreck {
-                Wreck::Dial(dial) => self.give_up_unbegun(&dial, why),
+                Wreck::Dial(dial) => self.give_up_unbegun(&dial, why, random),
                 Wreck::Place(place) => self.engine.vacate(place, self.clock(shard).now()),
             }
         }
     }
 
     /// Abandons a dial that may not have been begun: then the socket that it adopts waits still.
-    pub(super) fn give_up_unbegun(&self, dial: &PoolDial<C>, why: &str) {
+    pub(super) fn give_up_unbegun(
+        &self,
+        dial: &PoolDial<C>,
+        why: &str,
+        random: &mut fastrand::Rng,
+    ) {
         let cause = lost(dial.seat().group().key().endpoint(), why);
         if dial.is_adoption()
             && let Some(adopted) = self.fetch(dial.seat().shard(), dial.index())
@@ -182,13 +194,13 @@ impl<C: Connector> Inner<C> {
             // Who does not wait any more does not care.
             let _ = adopted.done.send(Err(cause.clone()));
         }
-        self.give_up(dial, cause);
+        self.give_up(dial, cause, random);
     }
 
     /// Abandons a dial, unless it was over: no verdict on its endpoint.
-    fn give_up(&self, dial: &PoolDial<C>, cause: DialError) {
+    fn give_up(&self, dial: &PoolDial<C>, cause: DialError, random: &mut fastrand::Rng) {
         let now = self.clock(dial.seat().shard()).now();
-        let moment = Moment { now, random: fastrand::u32(..) };
+        let moment = Moment { now, random: random.u32(..) };
         self.engine.abandon(dial, Failure::Local(cause), moment);
     }
 }

@@ -51,8 +51,10 @@ impl<C: Connector> Worker<C> {
             };
             inner.engine.tend(seats, now);
             // Nobody asks for a name that nobody is connected to; the next dial does.
-            let names = seats[0].group().key().names();
-            if names.is_some_and(|names| names.is_due(clock::now())) && group.live(&inner) > 0 {
+            let tended = seats[0].group();
+            if tended.key().names().is_some_and(|names| names.is_due(clock::now()))
+                && inner.engine.counts(tended).live > 0
+            {
                 self.refresh(&seats[0]);
             }
         }
@@ -80,12 +82,13 @@ impl<C: Connector> Worker<C> {
             let answer =
                 timeout(millis(within), inner.connector.ping(&mut lease.tenant.conn)).await;
             let now = inner.clock(lease.shard()).now();
+            // While the guard has the lease: who logs it, and the error's text, may panic.
+            if let Ok(Err(error)) = &answer {
+                tracing::debug!(%error, "a ping failed");
+            }
             match (answer, asked.lease.take()) {
                 (Ok(Ok(())), Some(lease)) => inner.engine.answered(lease, now),
-                (Ok(Err(error)), Some(lease)) => {
-                    tracing::debug!(%error, "a ping failed");
-                    inner.engine.unanswered(lease, now);
-                }
+                (Ok(Err(_)), Some(lease)) => inner.engine.unanswered(lease, now),
                 // Half an answer may be on its way.
                 (Err(_), Some(lease)) => inner.engine.broke_off(lease),
                 (_, None) => {}

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::faults;
 
-const PATIENCE: Duration = Duration::from_millis(300);
+const PATIENCE: Duration = Duration::from_secs(2);
 
 faults! {
     async fn ports_run_out_and_what_there_is_serves_on(stage) {

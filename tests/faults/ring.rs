@@ -24,7 +24,7 @@ async fn denied(mut stage: Stage) {
     assert_eq!(report.selected, "epoll", "{report:?}");
     let group = pool.group(origin.address);
     let tally = load(&group, 16, PATIENCE, Duration::from_millis(400)).await;
-    assert!(tally.served > 100 && tally.failed() == 0 && tally.broken == 0, "{tally:?}");
+    assert!(tally.served >= 16 && tally.failed() == 0 && tally.broken == 0, "{tally:?}");
     drop(group);
     stage.end(pool, &origin).await;
 }
@@ -43,10 +43,10 @@ async fn lost(mut stage: Stage) {
     let tally = under_load.await.unwrap();
     let report = pool.backend();
     assert!(report.reason.contains("the ring failed"), "{report:?}");
-    assert!(tally.served > 100 && tally.broken == 0, "{tally:?}");
+    assert!(tally.served >= 16 && tally.broken == 0, "{tally:?}");
     assert!(tally.only(&["Backend"]), "{tally:?}");
     let tally = load(&group, 16, PATIENCE, Duration::from_millis(200)).await;
-    assert!(tally.served > 100 && tally.failed() == 0 && tally.broken == 0, "{tally:?}");
+    assert!(tally.served >= 16 && tally.failed() == 0 && tally.broken == 0, "{tally:?}");
     drop(group);
     stage.end(pool, &origin).await;
 }
@@ -68,7 +68,7 @@ macro_rules! injected {
 injected! {
     a_sandbox_denies_the_ring_under_load: "io_uring_setup:error=EPERM", denied;
     no_memory_for_a_ring_under_load: "io_uring_setup:error=ENOMEM", denied;
-    a_filter_comes_late_under_load: "io_uring_enter:error=EPERM:when=100+", lost;
+    a_filter_comes_late_under_load: "io_uring_enter:error=EPERM:when=40+", lost;
 }
 
 /// More than a completion queue holds (2048).

@@ -82,7 +82,8 @@ fn in_a_child(name: &str, under: Under) {
         Under::Strace(inject) => {
             let mut strace = Command::new("strace");
             let call = inject.split(':').next().unwrap();
-            strace.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")]);
+            strace.args(["-f", "--seccomp-bpf", "-qq", "-o", "/dev/null"]);
+            strace.args(["-e", &format!("trace={call}")]);
             strace.args(["-e", &format!("inject={inject}")]).arg(this);
             strace
         }

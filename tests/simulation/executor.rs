@@ -48,9 +48,13 @@ impl Wake for TaskWaker {
         if let Some((id, left)) = &mut *self.ready.lose.lock().unwrap()
             && *id == self.id
         {
-            *left = left.saturating_sub(1);
-            if *left == 0 {
-                return;
+            match *left {
+                0 => {}
+                1 => {
+                    *left = 0;
+                    return;
+                }
+                _ => *left -= 1,
             }
         }
         let mut tasks = self.ready.tasks.lock().unwrap();

@@ -43,8 +43,8 @@ applied=0
 # The test binary of the copy as it is now.
 build() {
     if ! (cd "$work/tree" && cargo test --test simulation --no-run) >"$work/build" 2>&1; then
-        cat "$work/build"
-        echo "$1 does not compile"
+        cat "$work/build" >&2
+        echo "$1 does not compile" >&2
         exit 1
     fi
     sed -n 's/^ *Executable.*(\(.*\))$/\1/p' "$work/build"

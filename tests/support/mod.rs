@@ -13,7 +13,8 @@ use corepool::{Backend, Builder, Connector, Pool, PoolStats, TcpConnector};
 
 /// Runs one body of behaviour on both real drivers.
 ///
-/// Where io_uring is denied, which `COREPOOL_TEST_NO_URING=1` says, only on the reactor.
+/// Where io_uring is denied, which `COREPOOL_TEST_NO_URING=1` says, on what a pool that may choose
+/// finds there.
 #[macro_export]
 macro_rules! on_both_drivers {
     ($($(#[$attr:meta])* async fn $name:ident($backend:ident) $body:block)*) => {$(
@@ -25,9 +26,7 @@ macro_rules! on_both_drivers {
 
             #[tokio::test]
             async fn io_uring() {
-                if $crate::support::uring_is_expected() {
-                    scenario(corepool::Backend::IoUring).await;
-                }
+                scenario($crate::support::ring_or_choice()).await;
             }
 
             #[tokio::test]
@@ -41,6 +40,11 @@ macro_rules! on_both_drivers {
 /// Whether this run is to use io_uring: everywhere on Linux but under a filter that denies it.
 pub fn uring_is_expected() -> bool {
     cfg!(target_os = "linux") && std::env::var_os("COREPOOL_TEST_NO_URING").is_none()
+}
+
+/// The ring, or, where it is denied, the pool's own choice.
+pub fn ring_or_choice() -> Backend {
+    if uring_is_expected() { Backend::IoUring } else { Backend::Auto }
 }
 
 /// Short timeouts, two shards, no pinning: tests share the cores.

@@ -5,7 +5,7 @@
 //! | 5.7 | the least: a CONNECT that waits for a non-blocking socket (`IORING_FEAT_FAST_POLL`); before, it ends with `EINPROGRESS`. CLOSE and the probe are of 5.6 |
 //! | 5.17 | no completion for what succeeds and tells nothing (`IOSQE_CQE_SKIP_SUCCESS`) |
 //! | 5.19 | no interrupt for a completion (`COOP_TASKRUN`), SOCKET |
-//! | 6.0 | a ring without locks (`SINGLE_ISSUER`) |
+//! | 6.0 | a ring that promises one submitter (`SINGLE_ISSUER`) |
 //! | 6.7 | options without a system call (the SETSOCKOPT command) |
 
 use core::fmt;

@@ -131,7 +131,7 @@ fn who_adopts_is_told_of_a_panic_before_the_socket_was_fetched() {
             resume_unwind(Box::new(()));
         }));
         assert!(panicked.is_err());
-        inner.clear_wrecks(ShardId(0), "it panicked");
+        inner.clear_wrecks(ShardId(0), "it panicked", &mut fastrand::Rng::with_seed(0));
         let told = tokio::time::timeout(Duration::from_secs(5), adoption).await;
         let error = told.expect("who adopts is told").unwrap_err();
         assert!(
