@@ -106,7 +106,7 @@ fn no_seed_breaks_an_invariant() {
 }
 
 /// How many seeds run unless somebody says otherwise.
-const SEEDS: u64 = 2_000;
+const SEEDS: u64 = 4_000;
 
 /// What has to happen at least once among them.
 const KINDS: [&str; 58] = [
