@@ -797,7 +797,7 @@ mutant sweep-keeps-credit evict:ping engine/tend.rs \
 mutant spent-by-use-rests unit:engine::oracle::tests::what engine/hit.rs \
     '|| tenant.uses >= group.limits.max_uses()
         || tenant.ends' '|| tenant.ends'
-mutant spent-by-age-rests "$oracle" engine/hit.rs \
+mutant spent-by-age-rests unit:engine::oracle::tests::what_has engine/hit.rs \
     '|| tenant.ends.is_past(now)
         || tenant.epoch' '|| tenant.epoch'
 mutant overflow-rests adopt engine/hit.rs \

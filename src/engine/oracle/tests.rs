@@ -125,6 +125,27 @@ fn what_served_as_often_as_it_may_ends() {
 }
 
 #[test]
+fn what_has_lived_long_enough_ends() {
+    let mut world = World::rich(&mut Bytes(&[0, 0, 0, 0, 0b0100, 0, 0, 0]));
+    let World { engine, sides, now, .. } = &mut world;
+    sides[0].limits = GroupLimits { max_lifetime_ms: 1000, max_uses: NEVER, ..sides[0].limits };
+    engine.resize(&sides[0].seats, &sides[0].limits, *now);
+    let spot = Spot { group: 0, shard: ShardId(0), steal_min: 1 };
+    for (lived, ended) in [(999, 0), (1000, 1)] {
+        world.step(Op::DialFresh(spot));
+        world.step(Op::DialSucceeds(0));
+        world.step(Op::Poll(0));
+        world.now = world.now.after(lived);
+        world.step(Op::GiveBack(0));
+        assert_eq!(world.closes.len(), ended, "after {lived} ms");
+        world.step(Op::Checkout(spot));
+        world.step(Op::Discard(0));
+        world.step(Op::Vacate(0));
+    }
+    world.end(true);
+}
+
+#[test]
 fn what_a_refused_dial_had_of_the_breaker_comes_back() {
     // Four slots; one dial in the whole pool; four may live, and there is a breaker.
     let group = [0b0111, 16, 0, 0];
