@@ -231,6 +231,15 @@ mod tests {
     }
 
     #[test]
+    fn a_cap_that_rises_by_less_than_its_debt_leaves_the_rest_of_it() {
+        let credits = Credits::new(1, 4);
+        while credits.take(0) {}
+        credits.resize(1);
+        credits.resize(2);
+        assert_eq!(credits.collect(), 2, "four rest and two may");
+    }
+
+    #[test]
     fn one_lane_may_use_the_whole_cap_and_no_more() {
         let credits = Credits::new(4, 10);
         assert_eq!((0..20).filter(|_| credits.take(2)).count(), 10);
