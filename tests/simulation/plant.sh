@@ -9,7 +9,7 @@
 # A bug is an exact text in one file. If the text is not found exactly once the script stops: a bug
 # that no longer applies would count as found or missed for nothing.
 #
-# COREPOOL_SIM_SEEDS is the budget of each, 2000 seeds by default. PLANT_DIR is where the copy and
+# COREPOOL_SIM_SEEDS is the budget of each, 4000 seeds by default. PLANT_DIR is where the copy and
 # what is built of it are kept, by default a new directory that is removed at the end.
 set -euo pipefail
 
@@ -19,7 +19,7 @@ if [[ $only == --check ]]; then
     check=yes only=
 fi
 tree=$(cd "$(dirname "$0")/../.." && pwd)
-seeds=${COREPOOL_SIM_SEEDS:-2000}
+seeds=${COREPOOL_SIM_SEEDS:-4000}
 if [[ -n ${PLANT_DIR:-} ]]; then
     work=$PLANT_DIR
     mkdir -p "$work"
