@@ -456,9 +456,9 @@ on_both_drivers! {
         assert_eq!(group.stats().dial_failures, 6, "none but before it came back");
         assert_eq!(group.breaker(), BreakerState::Closed);
         conn.release();
-        // Down again and back on the same port.
-        origin.fall();
+        // Down again and back on the same port. What is not accepted yet falls with the listener.
         eventually("accepted", || origin.accepted() == 1).await;
+        origin.fall();
         origin.hang_up();
         eventually("gone", || group.stats().closed_for(CloseReason::PeerClosed) == 1).await;
         let error = group.checkout().await.unwrap_err();

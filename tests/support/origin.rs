@@ -64,7 +64,7 @@ impl Origin {
         self.state.listener.listen(1024).unwrap();
     }
 
-    /// Refuses from now on; what is open stays.
+    /// Refuses from now on; what was accepted stays.
     pub fn fall(&self) {
         self.state.listener.shutdown(Shutdown::Both).unwrap();
     }
