@@ -37,7 +37,7 @@ impl<T, E, K> Engine<T, E, K> {
         self.totals.dial_over(group, dial.permit);
         let slow = now.since(dial.started) >= group.limits.slow_connect_ms();
         let changed = self.judge(dial, if slow { Judgement::Bad } else { Judgement::Good }, moment);
-        let tenant = Tenant {
+        let tenant = Box::new(Tenant {
             conn,
             seat: Arc::clone(seat),
             opened: now,
@@ -50,7 +50,7 @@ impl<T, E, K> Engine<T, E, K> {
             unanswered: 0,
             class: dial.class,
             fresh: true,
-        };
+        });
         let lease = Lease { index: *index, tenant };
         match goal {
             // Another caller's, or nobody's, when that one has left.
@@ -198,7 +198,7 @@ impl<T, E, K> Engine<T, E, K> {
         let permit = self.totals.permit_anyway(&seat.group);
         let waiter = self.charge_alone(&seat, place, class, permit, pass, now);
         self.slot(shard, index).discard();
-        let Tenant { conn, opened, uses, .. } = lease.tenant;
+        let Tenant { conn, opened, uses, .. } = *lease.tenant;
         let (reason, life) = (CloseReason::Replaced, (opened, uses));
         let place = Place { seat, index, reason, life, permit: None };
         self.charge(shard, Duty::Close(Doomed { conn: Some(conn), place }));

@@ -16,7 +16,7 @@ impl<T, E, K> Engine<T, E, K> {
         let dead = slot.discard();
         let group = &lease.tenant.seat.group;
         let reason = if dead { self.cause_of_death(slot, group) } else { reason };
-        self.doom(lease.index, lease.tenant, reason);
+        self.doom(lease.index, *lease.tenant, reason);
     }
 
     /// Takes a connection out of the pool for good. Its permit comes back when the driver has
@@ -24,7 +24,7 @@ impl<T, E, K> Engine<T, E, K> {
     pub fn detach(&self, lease: Lease<T, E, K>) -> T {
         let shard = lease.shard();
         self.slot(shard, lease.index).discard();
-        let Tenant { conn, seat, class, opened, uses, .. } = lease.tenant;
+        let Tenant { conn, seat, class, opened, uses, .. } = *lease.tenant;
         let (index, permit, life) = (lease.index, Some(class), (opened, uses));
         self.totals.leaving(&seat.group, class);
         let place = Place { seat, index, reason: CloseReason::Detached, life, permit };
@@ -41,7 +41,7 @@ impl<T, E, K> Engine<T, E, K> {
             if reason == CloseReason::PeerReset {
                 tenant.seat.group.suspect(now);
             }
-            self.doom(index, tenant, reason);
+            self.doom(index, *tenant, reason);
         }
     }
 
@@ -86,7 +86,7 @@ impl<T, E, K> Engine<T, E, K> {
 
     /// Why a dead connection was given up, and since when its siblings are suspect.
     #[cold]
-    fn cause_of_death(&self, slot: &Slot<Tenant<T, E, K>>, group: &Group<T, E, K>) -> CloseReason {
+    fn cause_of_death(&self, slot: &Slot<Box<Tenant<T, E, K>>>, group: &Group<T, E, K>) -> CloseReason {
         let (reason, since) = slot.verdict();
         let reason = CloseReason::ALL.get(reason as usize).copied();
         let reason = reason.unwrap_or(CloseReason::PeerClosed);

@@ -43,7 +43,7 @@ impl<T, E, K> Engine<T, E, K> {
             while let Some((shard, hint)) = self.oldest.seen.pop() {
                 if let Some(tenant) = self.slot(shard, hint.index()).expire(hint.period()) {
                     self.unrest(&tenant);
-                    self.doom(hint.index(), tenant, reason);
+                    self.doom(hint.index(), *tenant, reason);
                     return true;
                 }
             }

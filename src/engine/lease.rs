@@ -66,8 +66,9 @@ pub enum Class {
 #[must_use = "a lease that is dropped leaks its slot"]
 pub struct Lease<T, E, K = ()> {
     pub(super) index: SlotIndex,
-    /// The connection.
-    pub tenant: Tenant<T, E, K>,
+    /// The connection. In a box, made with its dial: a hit and a return move it some ten times
+    /// between slot, lease and guard, and a pointer is cheaper to move than all that it points to.
+    pub tenant: Box<Tenant<T, E, K>>,
 }
 
 impl<T, E, K> Lease<T, E, K> {

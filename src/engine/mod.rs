@@ -112,7 +112,7 @@ pub struct Engine<T, E, K = ()> {
 /// One shard's slots and what its driver has to do.
 #[derive(Debug)]
 struct Shard<T, E, K = ()> {
-    slab: Slab<Tenant<T, E, K>>,
+    slab: Slab<Box<Tenant<T, E, K>>>,
     /// Bounded by the slab: a slot is in it at most once, to be dialled or to be closed; beside
     /// them stand the few changes of breakers.
     duties: Inbox<Duty<T, E, K>>,
@@ -190,7 +190,7 @@ impl<T, E, K> Engine<T, E, K> {
     }
 
     #[inline]
-    pub(super) fn slot(&self, shard: ShardId, index: SlotIndex) -> &Slot<Tenant<T, E, K>> {
+    pub(super) fn slot(&self, shard: ShardId, index: SlotIndex) -> &Slot<Box<Tenant<T, E, K>>> {
         self.shards[shard.get()].slab.slot(index)
     }
 

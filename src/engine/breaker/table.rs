@@ -409,3 +409,12 @@ fn an_open_breaker_ends_across_the_wrap_and_does_not_come_back() {
     }
     assert!(breaker.admit(&RULES, at(899)).is_ok());
 }
+
+#[test]
+fn a_state_is_the_label_that_dashboards_know_it_by() {
+    let states =
+        [State::Closed, State::ForcedClosed, State::Open, State::HalfOpen, State::ForcedOpen];
+    let labels = ["closed", "forced_closed", "open", "half_open", "forced_open"];
+    assert_eq!(states.map(State::as_str), labels);
+    assert_eq!(states.map(|state| state.to_string()), labels);
+}
