@@ -137,4 +137,21 @@ mod tests {
             assert!(ramp.is_over());
         }
     }
+
+    #[test]
+    fn a_ramp_may_start_at_the_beginning_of_time() {
+        let ramp = Ramp::new();
+        ramp.start(Tick::ZERO);
+        assert!(!ramp.is_over());
+        assert_eq!(ramp.allowed(100, Tick::from_millis(500), 1000), 50);
+    }
+
+    #[test]
+    fn a_clock_may_lag_by_a_minute_and_no_more() {
+        for (ahead, share) in [(SKEW_MS, 1), (SKEW_MS + 1, 100)] {
+            let ramp = Ramp::new();
+            ramp.start(Tick::from_millis(ahead));
+            assert_eq!(ramp.allowed(100, Tick::ZERO, 1000), share, "{ahead} ms ahead");
+        }
+    }
 }
