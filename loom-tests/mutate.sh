@@ -325,6 +325,12 @@ swap='next.pack(),
 for weaker in Relaxed Release Acquire; do
     mutant "slot-step-$weaker" slot engine/slot.rs "$swap" "${swap/AcqRel/$weaker}"
 done
+mutant slot-take-relaxed 'slot checkout' engine/slot.rs \
+    'next, Ordering::Acquire, Ordering::Relaxed' 'next, Ordering::Relaxed, Ordering::Relaxed'
+mutant period-check-off 'slot checkout' engine/slot.rs \
+    'let resting = Word { state: State::Idle, dead: false, generation: period };' \
+    'let period = Generation::from_bits(period.bits() & 0 | guess(&self.word) >> 4);
+        let resting = Word { state: State::Idle, dead: false, generation: period };'
 mutant slot-resting-relaxed slot engine/slot.rs \
     'self.word.load(Ordering::Acquire)' 'self.word.load(Ordering::Relaxed)'
 mutant generation-check-off 'slot checkout' engine/slot.rs \
@@ -349,10 +355,11 @@ mutant no-mark-on-a-dial 'slot dial' engine/state.rs \
 
 # --- rest and checkout -------------------------------------------------------------------------
 mutant other-group-check-off checkout:stale engine/hit.rs \
-    'if !core::ptr::eq(&raw const *lease.tenant.seat.group, group) {' \
-    'if !core::ptr::eq(&raw const *lease.tenant.seat.group, group) && false {'
+    'if core::ptr::eq(&raw const *lease.tenant.seat.group, group)
+                && lease' \
+    'if lease'
 mutant put-right-off checkout:stale engine/hit.rs \
-    'self.put_right(lease);' 'self.discard(lease, CloseReason::Surplus);'
+    'self.put_right(group, lease);' 'self.discard(lease, CloseReason::Surplus);'
 mutant full-ring-drops-hint checkout engine/hit.rs \
     'self.make_room(group, shard, hint);' 'let _ = hint;'
 mutant hang-up-keeps-credit checkout engine/end.rs \
@@ -364,11 +371,11 @@ mutant dead-return-keeps-credit checkout engine/hit.rs \
                 self.unrest(&tenant);' \
     'Err(tenant) => {'
 mutant credits-cap-off credits engine/credits.rs \
-    '(account.idle < account.quota).then(|| Account { idle:' 'true.then(|| Account { idle:'
+    '(balance.idle < balance.quota).then(|| bits' 'true.then(|| bits'
 mutant credits-raid-check-off credits engine/credits.rs \
-    '(account.idle < account.quota)
+    '(balance.idle < balance.quota)
                         .then(' \
-    '(account.quota > 0)
+    '(balance.quota > 0)
                         .then('
 
 # --- nobody sleeps while a connection rests ----------------------------------------------------
@@ -714,7 +721,7 @@ mutant return-leaves-the-starving totals:return_vs_wait engine/hit.rs \
     'self.make_room_if_wanted(now);' ''
 mutant total-idle-cap-off totals:cap engine/hit.rs \
     '&& !total.take(shard.get())' '&& false'
-mutant total-idle-credit-stays totals:cap engine/hit.rs 'total.put(seat.shard.get());' 'let _ = total;'
+mutant total-idle-credit-stays totals:cap engine/hit.rs 'total.put(shard.get());' 'let _ = total;'
 mutant make-way-takes-nothing totals:cap engine/evict.rs \
     '&& total.take(shard.get()))' '&& total.total_idle() < u32::MAX)'
 mutant eviction-keeps-credit totals:eviction engine/evict.rs \
@@ -781,8 +788,9 @@ mutant evict-leaves-those-at-rest evict engine/control.rs \
 mutant epoch-check-after-rest-off evict engine/hit.rs \
     'if seat.group.epoch() != epoch {' 'if false && seat.group.epoch() != epoch {'
 mutant epoch-check-in-take-off evict engine/hit.rs \
-    '} else if lease.tenant.epoch != group.epoch() {' \
-    '} else if lease.tenant.epoch != group.epoch() && false {'
+    'group, group)
+                && lease.tenant.epoch == group.epoch()' \
+    'group, group)'
 mutant epoch-check-in-is-dead-off evict engine/hit.rs \
     'self.is_marked(lease) || lease.tenant.epoch != lease.tenant.seat.group.epoch()' \
     'self.is_marked(lease)'
@@ -1006,10 +1014,9 @@ mutant scenario-hand-off-does-not-wake shuttle:queue engine/line.rs \
                         }
                     }'
 mutant scenario-evicted-is-handed-out shuttle:evict engine/hit.rs \
-    '} else if lease.tenant.epoch != group.epoch() {
-                self.purge(lease);' \
-    '} else if false {
-                self.purge(lease);'
+    'group, group)
+                && lease.tenant.epoch == group.epoch()' \
+    'group, group)'
 mutant scenario-late-cancel-drops shuttle:queue engine/line.rs \
     'Cancelled::TooLate(Some(Outcome::Ready(lease))) => self.put_back(lease),' \
     'Cancelled::TooLate(Some(Outcome::Ready(lease))) => drop(lease),'

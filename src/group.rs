@@ -71,7 +71,7 @@ impl<C: Connector> Group<C> {
                 Some(lease) => lease,
                 None => self.wait(at, self.deadline()).await?,
             };
-            Ok(Pooled::new(lease, caller))
+            Ok(Pooled::new(self.inner(), lease, caller))
         }
     }
 
@@ -80,7 +80,7 @@ impl<C: Connector> Group<C> {
     #[track_caller]
     pub fn try_checkout(&self) -> Option<Pooled<C>> {
         let caller = Location::caller();
-        self.take_idle(self.at().ok()?).map(|lease| Pooled::new(lease, caller))
+        self.take_idle(self.at().ok()?).map(|lease| Pooled::new(self.inner(), lease, caller))
     }
 
     /// A connection that nobody has used: for the one retry after a reused connection turned out
@@ -97,7 +97,7 @@ impl<C: Connector> Group<C> {
     #[track_caller]
     pub fn checkout_fresh(&self) -> impl Future<Output = Result<Pooled<C>, CheckoutError>> {
         let caller = Location::caller();
-        async move { Ok(Pooled::new(self.fresh().await?, caller)) }
+        async move { Ok(Pooled::new(self.inner(), self.fresh().await?, caller)) }
     }
 
     async fn fresh(&self) -> Result<PoolLease<C>, CheckoutError> {
@@ -125,10 +125,7 @@ impl<C: Connector> Group<C> {
             };
             let lease = self.outcome(at, waiter, deadline).await?;
             // It may have died on its way to us.
-            let mut lease = Some(lease);
-            if inner.is_usable(&mut lease, When::Checkout)
-                && let Some(lease) = lease
-            {
+            if let Some(lease) = inner.look_at(lease, When::Checkout) {
                 return Ok(lease);
             }
         }
@@ -222,11 +219,12 @@ impl<C: Connector> Group<C> {
 
     #[inline]
     fn take_idle(&self, at: ShardId) -> Option<PoolLease<C>> {
-        let inner = self.inner();
+        let (inner, seat) = (self.inner(), self.seats.on(at));
         loop {
-            let mut lease = inner.engine.checkout(self.seats.on(at).group(), at, self.reach());
-            if lease.is_none() || inner.is_usable(&mut lease, When::Checkout) {
-                return lease;
+            let own = inner.engine.checkout_own(seat);
+            let lease = own.or_else(|| inner.engine.checkout(seat.group(), at, self.reach()))?;
+            if let Some(lease) = inner.look_at(lease, When::Reuse) {
+                return Some(lease);
             }
         }
     }
@@ -239,17 +237,15 @@ impl<C: Connector> Group<C> {
                 Ok(in_line) => in_line.outcome(self, at, deadline).await,
                 Err(refused) => Err(refused),
             };
-            let mut lease = Some(match served {
+            let lease = match served {
                 // Also when it opened while we stood in line, or its probes are under way.
                 Err(CheckoutError::BreakerOpen { .. }) if self.dials_past_breaker(at) => {
                     self.direct(at, deadline).await?
                 }
                 served => served?,
-            });
+            };
             // It may have died, or have been found unusable, on its way to us.
-            if self.inner().is_usable(&mut lease, When::Checkout)
-                && let Some(lease) = lease
-            {
+            if let Some(lease) = self.inner().look_at(lease, When::Checkout) {
                 self.seats.note_wait(began.elapsed());
                 return Ok(lease);
             }

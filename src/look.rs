@@ -4,56 +4,67 @@ use core::time::Duration;
 
 use crate::{
     CloseReason, Condition, Connection, ConnectionInfo, Connector, Inspect,
-    engine::NEVER,
+    engine::{Lease, NEVER},
     inner::{Inner, PoolLease},
 };
 
 /// On which occasion a connection is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum When {
-    /// Before it is handed out.
+    /// Before it is handed out, straight from its rest.
+    Reuse,
+    /// Before it is handed out to a caller that stood in line for it.
     Checkout,
     /// As it comes back.
     Return,
 }
 
 impl<C: Connector> Inner<C> {
-    /// Whether the connection of a lease can serve; otherwise it is ended and the lease gone. Where
-    /// the lease is, it stays: it is moved about no more than it must.
-    #[inline]
-    pub(crate) fn is_usable(&self, lease: &mut Option<PoolLease<C>>, when: When) -> bool {
-        // Whatever becomes of the connection's own look, a panic too, the lease ends.
-        let mut look = Look { inner: self, lease, found: Condition::Unusable, passed: false };
-        let Some(lease) = look.lease.as_mut() else {
-            return false;
-        };
-        let how = match when {
-            When::Checkout if self.is_doubtful(lease) => Inspect::Peek,
-            _ => Inspect::Glance,
-        };
+    /// The lease again, if its connection can serve; otherwise it is ended.
+    ///
+    /// Always inlined, because each caller names the occasion, which decides most of what follows.
+    #[inline(always)]
+    pub(crate) fn look_at(&self, lease: PoolLease<C>, when: When) -> Option<PoolLease<C>> {
+        if self.has_hook(when) || self.is_doubtful(&lease, when) {
+            return self.look_closely(lease, when);
+        }
+        let mut look = Look { inner: self, lease: Some(lease), found: Condition::Unusable };
+        let lease = look.lease.as_mut()?;
+        look.found = lease.tenant.conn.inspect(Inspect::Glance);
+        // What has left its rest this moment was neither dead nor of an evicted group, and what
+        // comes back is asked by the engine.
+        let settled = when != When::Checkout || !self.engine.is_dead(lease);
+        let passed = is_sound(look.found, lease, when) && settled;
+        if passed { look.lease.take() } else { None }
+    }
+
+    /// The look that asks the kernel, or the user's hook.
+    #[cold]
+    #[inline(never)]
+    fn look_closely(&self, lease: PoolLease<C>, when: When) -> Option<PoolLease<C>> {
+        let how = if self.is_doubtful(&lease, when) { Inspect::Peek } else { Inspect::Glance };
+        let mut look = Look { inner: self, lease: Some(lease), found: Condition::Unusable };
+        let lease = look.lease.as_mut()?;
         look.found = lease.tenant.conn.inspect(how);
-        // Nobody has asked anything on a fresh connection yet: what came is its peer's greeting.
-        let sound = match look.found {
-            Condition::UnexpectedBytes => when == When::Checkout && !lease.is_reused(),
-            found => found == Condition::Usable,
-        };
-        look.passed = sound && !self.engine.is_dead(lease);
-        if look.passed && how == Inspect::Peek {
+        let mut passed = is_sound(look.found, lease, when) && !self.engine.is_dead(lease);
+        if passed && how == Inspect::Peek {
             lease.tenant.vouched = self.clock(lease.shard()).now();
         }
-        if look.passed && self.has_hook(when) {
-            (look.found, look.passed) = (Condition::Unusable, false);
-            look.passed = self.ask_hook(lease, when);
+        if passed && self.has_hook(when) {
+            look.found = Condition::Unusable;
+            passed = self.ask_hook(lease, when);
         }
-        look.passed
+        if passed { look.lease.take() } else { None }
     }
 
     /// Whether the kernel is to be asked about a connection that was at rest: by the peek policy,
     /// or because a sibling died by reset since this one last gave a sign of life.
     #[inline]
-    fn is_doubtful(&self, lease: &PoolLease<C>) -> bool {
-        if !lease.is_reused() {
-            return false;
+    fn is_doubtful(&self, lease: &PoolLease<C>, when: When) -> bool {
+        match when {
+            When::Return => return false,
+            When::Checkout if !lease.is_reused() => return false,
+            When::Checkout | When::Reuse => {}
         }
         let group = lease.seat().group();
         let peek_after = group.limits().peek_after_ms();
@@ -65,7 +76,7 @@ impl<C: Connector> Inner<C> {
     #[inline]
     fn has_hook(&self, when: When) -> bool {
         match when {
-            When::Checkout => self.parts.hooks.before_reuse.is_some(),
+            When::Reuse | When::Checkout => self.parts.hooks.before_reuse.is_some(),
             When::Return => self.parts.hooks.after_return.is_some(),
         }
     }
@@ -83,8 +94,8 @@ impl<C: Connector> Inner<C> {
         let hooks = &self.parts.hooks;
         let hook = match when {
             // A fresh connection has had its own hook.
-            When::Checkout if tenant.is_fresh() => return true,
-            When::Checkout => &hooks.before_reuse,
+            When::Reuse | When::Checkout if tenant.is_fresh() => return true,
+            When::Reuse | When::Checkout => &hooks.before_reuse,
             When::Return => &hooks.after_return,
         };
         hook.as_ref().is_none_or(|hook| hook(&mut tenant.conn, &info))
@@ -108,20 +119,26 @@ impl<C: Connector> Inner<C> {
     }
 }
 
-/// A lease that is being looked at. Dropping it ends a connection that has not passed.
+#[inline]
+fn is_sound<T, E, K>(found: Condition, lease: &Lease<T, E, K>, when: When) -> bool {
+    match found {
+        // Nobody has asked anything on a fresh connection yet: what came is its peer's greeting.
+        Condition::UnexpectedBytes => when == When::Checkout && !lease.is_reused(),
+        found => found == Condition::Usable,
+    }
+}
+
+/// A lease that is being looked at. What has not passed by the end, a panic's too, is ended.
 struct Look<'a, C: Connector> {
     inner: &'a Inner<C>,
-    lease: &'a mut Option<PoolLease<C>>,
+    lease: Option<PoolLease<C>>,
     found: Condition,
-    passed: bool,
 }
 
 impl<C: Connector> Drop for Look<'_, C> {
     #[inline]
     fn drop(&mut self) {
-        if !self.passed
-            && let Some(lease) = self.lease.take()
-        {
+        if let Some(lease) = self.lease.take() {
             self.inner.discard_unusable(lease, self.found);
         }
     }

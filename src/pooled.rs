@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{
     CloseReason, Connection, Connector, Endpoint, PoolEvent,
+    clock::Tick,
     engine::NEVER,
     inner::{Inner, PoolLease},
     look::When,
@@ -35,7 +36,8 @@ use crate::{
 pub struct Pooled<C: Connector> {
     /// `None` only while the guard is being consumed.
     lease: Option<PoolLease<C>>,
-    idle_ms: u32,
+    /// When it was checked out.
+    taken: Tick,
     /// What the connection had counted as written before.
     written: u64,
     /// What was done with the connection: bits of the constants below.
@@ -53,17 +55,19 @@ const REACHED_INTO: u8 = 1 << 2;
 
 impl<C: Connector> Pooled<C> {
     #[inline]
-    pub(crate) fn new(lease: PoolLease<C>, caller: &'static Location<'static>) -> Self {
-        let inner = inner(&lease);
-        let now = inner.clock(lease.shard()).now();
-        let idle_ms = if lease.is_reused() { now.since(lease.tenant.rested) } else { 0 };
+    pub(crate) fn new(
+        inner: &Inner<C>,
+        lease: PoolLease<C>,
+        caller: &'static Location<'static>,
+    ) -> Self {
+        let taken = inner.clock(lease.shard()).now();
         if let Some(leaks) = inner.leaks()
             && lease.seat().group().limits().leak_after_ms() != NEVER
         {
-            leaks.taken(lease.shard(), lease.index(), caller, now);
+            leaks.taken(lease.shard(), lease.index(), caller, taken);
         }
         let touched = AtomicU8::new(UNTOUCHED);
-        let mut guard = Self { lease: Some(lease), idle_ms, written: 0, touched };
+        let mut guard = Self { lease: Some(lease), taken, written: 0, touched };
         // In the guard already: a panic in it must not lose the lease.
         guard.written = guard.lease().tenant.conn.bytes_written().unwrap_or(0);
         guard
@@ -74,6 +78,10 @@ impl<C: Connector> Pooled<C> {
     #[inline]
     pub fn release(mut self) {
         self.give_back();
+        if self.lease.is_none() {
+            // Nothing is left that a drop would have to look at.
+            core::mem::forget(self);
+        }
     }
 
     /// The connection is in no state to be used again: it is closed.
@@ -100,7 +108,10 @@ impl<C: Connector> Pooled<C> {
 
     /// How long it was at rest before this checkout, to 100 ms; zero for a fresh one.
     pub fn idle_for(&self) -> Duration {
-        millis(self.idle_ms)
+        match self.lease() {
+            lease if lease.is_reused() => millis(self.taken.since(lease.tenant.rested)),
+            _ => Duration::ZERO,
+        }
     }
 
     /// Whether anything was written to it during this checkout: a request of which nothing was
@@ -142,22 +153,12 @@ impl<C: Connector> Pooled<C> {
     }
 
     /// Takes the lease out, and the guard off the books of who holds what.
+    #[inline(always)] // as for `give_back`
     fn take(&mut self) -> Option<PoolLease<C>> {
-        self.untrack();
-        self.lease.take()
-    }
-
-    /// Takes the guard off the books of who holds what.
-    #[inline]
-    fn untrack(&self) {
-        if let Some(lease) = &self.lease
-            && let Some(leaks) = inner(lease).leaks()
-        {
-            let (shard, now) = (lease.shard(), inner(lease).clock(lease.shard()).now());
-            if let Some(leak) = leaks.returned(shard, lease.index(), now) {
-                leak_returned(lease, leak);
-            }
+        if let Some(lease) = &self.lease {
+            untrack(inner(lease), lease);
         }
+        self.lease.take()
     }
 
     #[inline]
@@ -175,18 +176,15 @@ impl<C: Connector> Pooled<C> {
         self.lease.as_ref().expect(CONSUMED)
     }
 
-    #[inline]
+    #[inline(always)] // the other half of a hit; its calls would be a tenth of it
     fn give_back(&mut self) {
-        let Some(lease) = &self.lease else {
+        let Some(lease) = self.take() else {
             return;
         };
         // The seat keeps the pool; its count is the shard's own cache line.
         let seat = Arc::clone(lease.seat());
         let inner = seat.group().key().inner();
-        self.untrack();
-        if inner.is_usable(&mut self.lease, When::Return)
-            && let Some(lease) = self.lease.take()
-        {
+        if let Some(lease) = inner.look_at(lease, When::Return) {
             inner.engine.give_back_to(&seat, lease, inner.clock(seat.shard()).now());
         }
     }
@@ -205,6 +203,17 @@ const CONSUMED: &str = "a guard holds its lease until it is consumed";
 #[inline]
 fn inner<C: Connector>(lease: &PoolLease<C>) -> &Inner<C> {
     lease.seat().group().key().inner()
+}
+
+/// Takes a guard off the books of who holds what.
+#[inline(always)] // as for `give_back`
+fn untrack<C: Connector>(inner: &Inner<C>, lease: &PoolLease<C>) {
+    if let Some(leaks) = inner.leaks() {
+        let (shard, now) = (lease.shard(), inner.clock(lease.shard()).now());
+        if let Some(leak) = leaks.returned(shard, lease.index(), now) {
+            leak_returned(lease, leak);
+        }
+    }
 }
 
 /// A connection that was taken for lost has come back.
@@ -230,7 +239,7 @@ impl<C: Connector> Drop for Pooled<C> {
 
 impl<C: Connector> Pooled<C> {
     /// The guard ends without a word: what was used is dirty, unless the connection knows better.
-    #[inline]
+    #[inline(never)]
     fn leave(&mut self) {
         // Relaxed: the guard is ours alone here.
         let touched = self.touched.load(Ordering::Relaxed) != UNTOUCHED;

@@ -2,16 +2,20 @@
 
 use crossbeam_utils::CachePadded;
 
-use crate::sync::{AtomicU32, AtomicU64, Ordering, Setting, guess};
+use crate::sync::{Arc, AtomicU32, AtomicU64, Ordering, Setting, guess};
 
 /// A lane's account in one word: how many connections rest in it, and how many may.
+#[derive(Debug)]
+pub struct Account(CachePadded<AtomicU64>);
+
+/// The word of an account as a plain value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Account {
+struct Balance {
     idle: u32,
     quota: u32,
 }
 
-impl Account {
+impl Balance {
     const ONE_IDLE: u64 = 1;
 
     const fn pack(self) -> u64 {
@@ -20,6 +24,52 @@ impl Account {
 
     const fn unpack(bits: u64) -> Self {
         Self { idle: bits as u32, quota: (bits >> 32) as u32 }
+    }
+}
+
+impl Account {
+    /// Nothing rests, and nothing may.
+    fn new() -> Self {
+        Self(CachePadded::new(AtomicU64::new(0)))
+    }
+
+    /// Room for one more idle connection within the lane's quota. Without it ask
+    /// [`Credits::take_slow`].
+    #[inline]
+    #[must_use]
+    pub fn take(&self) -> bool {
+        self.update(|bits| {
+            let balance = Balance::unpack(bits);
+            (balance.idle < balance.quota).then(|| bits + Balance::ONE_IDLE)
+        })
+    }
+
+    /// A connection of this lane rests no more.
+    #[inline]
+    pub fn put(&self) {
+        // Relaxed: a count; the connection itself travels by the slot's word.
+        let before = self.0.fetch_sub(Balance::ONE_IDLE, Ordering::Relaxed);
+        debug_assert!(Balance::unpack(before).idle > 0, "INV-2: an idle credit came back twice");
+    }
+
+    /// How many rest in the lane.
+    #[inline]
+    fn idle(&self) -> u32 {
+        // Relaxed: a snapshot.
+        Balance::unpack(self.0.load(Ordering::Relaxed)).idle
+    }
+
+    #[inline]
+    fn update(&self, change: impl Fn(u64) -> Option<u64>) -> bool {
+        let mut bits = guess(&self.0);
+        while let Some(next) = change(bits) {
+            // Relaxed: a count; the connection itself travels by the slot's word.
+            match self.0.compare_exchange_weak(bits, next, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return true,
+                Err(found) => bits = found,
+            }
+        }
+        false
     }
 }
 
@@ -34,7 +84,7 @@ impl Account {
 /// credits as they come free ([`Self::collect`]); until it is paid no more connections rest than did.
 #[derive(Debug)]
 pub struct Credits {
-    accounts: Box<[CachePadded<AtomicU64>]>,
+    accounts: Box<[Arc<Account>]>,
     undealt: AtomicU32,
     debt: AtomicU32,
     cap: Setting,
@@ -46,7 +96,7 @@ impl Credits {
     /// Nothing dealt out.
     pub fn new(lanes: usize, cap: u32) -> Self {
         Self {
-            accounts: (0..lanes).map(|_| CachePadded::new(AtomicU64::new(0))).collect(),
+            accounts: (0..lanes).map(|_| Arc::new(Account::new())).collect(),
             undealt: AtomicU32::new(cap),
             debt: AtomicU32::new(0),
             cap: Setting::new(cap),
@@ -96,24 +146,23 @@ impl Credits {
     #[inline]
     #[must_use]
     pub fn take(&self, lane: usize) -> bool {
-        self.update(lane, |account| {
-            (account.idle < account.quota).then(|| Account { idle: account.idle + 1, ..account })
-        }) || self.take_slow(lane)
+        self.accounts[lane].take() || self.take_slow(lane)
     }
 
     /// A connection of this lane rests no more.
     #[inline]
     pub fn put(&self, lane: usize) {
-        // Relaxed: a count; the connection itself travels by the slot's word.
-        let before = self.accounts[lane].fetch_sub(Account::ONE_IDLE, Ordering::Relaxed);
-        debug_assert!(Account::unpack(before).idle > 0, "INV-2: an idle credit came back twice");
+        self.accounts[lane].put();
+    }
+
+    /// The account of a lane, for who keeps it at hand.
+    pub fn account(&self, lane: usize) -> &Arc<Account> {
+        &self.accounts[lane]
     }
 
     /// How many rest in a lane.
-    #[inline]
     pub fn idle(&self, lane: usize) -> u32 {
-        // Relaxed: a snapshot.
-        Account::unpack(self.accounts[lane].load(Ordering::Relaxed)).idle
+        self.accounts[lane].idle()
     }
 
     /// How many rest in all lanes.
@@ -126,9 +175,12 @@ impl Credits {
         self.total_idle() >= self.cap.get()
     }
 
+    /// Room for one more idle connection in a lane that has used up its quota, or `false`: the group
+    /// is at its cap.
     #[cold]
     #[inline(never)]
-    fn take_slow(&self, lane: usize) -> bool {
+    #[must_use]
+    pub fn take_slow(&self, lane: usize) -> bool {
         let got = match self.draw(self.batch.get()) {
             0 => u32::from(self.raid(lane)),
             drawn => drawn,
@@ -137,8 +189,9 @@ impl Credits {
             return false;
         }
         // The connection rests on the first of them; a batch spares the next returns the trip.
-        self.update(lane, |account| {
-            Some(Account { idle: account.idle + 1, quota: account.quota + got })
+        self.accounts[lane].update(|bits| {
+            let balance = Balance::unpack(bits);
+            Some(Balance { idle: balance.idle + 1, quota: balance.quota + got }.pack())
         })
     }
 
@@ -157,31 +210,13 @@ impl Credits {
         let lanes = self.accounts.len();
         (1..=lanes).map(|step| (lane + step) % lanes).filter(|other| *other != lane).any(
             |sibling| {
-                self.update(sibling, |account| {
-                    (account.idle < account.quota)
-                        .then(|| Account { quota: account.quota - 1, ..account })
+                self.accounts[sibling].update(|bits| {
+                    let balance = Balance::unpack(bits);
+                    (balance.idle < balance.quota)
+                        .then(|| Balance { quota: balance.quota - 1, ..balance }.pack())
                 })
             },
         )
-    }
-
-    #[inline]
-    fn update(&self, lane: usize, change: impl Fn(Account) -> Option<Account>) -> bool {
-        let word = &self.accounts[lane];
-        let mut bits = guess(word);
-        while let Some(next) = change(Account::unpack(bits)) {
-            // Relaxed: a count; the connection itself travels by the slot's word.
-            match word.compare_exchange_weak(
-                bits,
-                next.pack(),
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => return true,
-                Err(found) => bits = found,
-            }
-        }
-        false
     }
 }
 

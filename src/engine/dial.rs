@@ -460,7 +460,7 @@ impl<T, E, K> Engine<T, E, K> {
         for shard in seat.group.shards_from(seat.shard).skip(1) {
             if let Some((index, ticket)) = self.shards[shard.get()].slab.reserve() {
                 let group = Arc::clone(&seat.group);
-                return Ok((Arc::new(Seat { group, shard }), index, ticket));
+                return Ok((Arc::new(Seat::new(group, shard)), index, ticket));
             }
         }
         Err(NoDial::Exhausted)

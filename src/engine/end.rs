@@ -86,7 +86,11 @@ impl<T, E, K> Engine<T, E, K> {
 
     /// Why a dead connection was given up, and since when its siblings are suspect.
     #[cold]
-    fn cause_of_death(&self, slot: &Slot<Box<Tenant<T, E, K>>>, group: &Group<T, E, K>) -> CloseReason {
+    fn cause_of_death(
+        &self,
+        slot: &Slot<Box<Tenant<T, E, K>>>,
+        group: &Group<T, E, K>,
+    ) -> CloseReason {
         let (reason, since) = slot.verdict();
         let reason = CloseReason::ALL.get(reason as usize).copied();
         let reason = reason.unwrap_or(CloseReason::PeerClosed);

@@ -5,7 +5,7 @@ use crossbeam_utils::CachePadded;
 use super::{
     Backoff, BackoffRules, Breaker, BreakerRules, BreakerState, Class, GroupLimits, Lease, Ramp,
     Retention,
-    credits::Credits,
+    credits::{Account, Credits},
     demand::Demand,
     hints::{Hints, Order},
     limits::Limits,
@@ -36,7 +36,7 @@ impl ShardId {
 pub struct Group<T, E, K = ()> {
     key: K,
     pub(super) first: ShardId,
-    pub(super) lanes: Box<[CachePadded<Lane>]>,
+    pub(super) lanes: Box<[Arc<CachePadded<Lane>>]>,
     pub(super) credits: Credits,
     pub(super) permits: Permits,
     /// Connections above `max_live`.
@@ -98,6 +98,9 @@ pub enum Outcome<T, E, K = ()> {
 pub struct Seat<T, E, K = ()> {
     pub(super) group: Arc<Group<T, E, K>>,
     pub(super) shard: ShardId,
+    /// The group's lane on this shard, and its account: a hit and a return need both at hand.
+    pub(super) lane: Arc<CachePadded<Lane>>,
+    pub(super) account: Arc<Account>,
 }
 
 #[cfg(any(test, loom, model, fuzzing))]
@@ -124,7 +127,7 @@ impl<T, E, K> Group<T, E, K> {
         Self {
             key,
             first,
-            lanes: (0..shards).map(|_| CachePadded::new(lane())).collect(),
+            lanes: (0..shards).map(|_| Arc::new(CachePadded::new(lane()))).collect(),
             credits: Credits::new(shards, limits.max_idle),
             permits: Permits::new(limits.max_live),
             overflow: Permits::new(limits.max_overflow),
@@ -149,8 +152,7 @@ impl<T, E, K> Group<T, E, K> {
     pub fn seats(group: &Arc<Self>) -> Box<[Arc<Seat<T, E, K>>]> {
         (0..group.lanes.len())
             .map(|lane| {
-                let shard = ShardId(group.first.0 + lane as u16);
-                Arc::new(Seat { group: Arc::clone(group), shard })
+                Arc::new(Seat::new(Arc::clone(group), ShardId(group.first.0 + lane as u16)))
             })
             .collect()
     }
@@ -291,6 +293,13 @@ impl<T, E, K> Group<T, E, K> {
 }
 
 impl<T, E, K> Seat<T, E, K> {
+    /// The seat of a group on a shard that it has a lane on.
+    pub(super) fn new(group: Arc<Group<T, E, K>>, shard: ShardId) -> Self {
+        let at = group.lane_index(shard);
+        let (lane, account) = (Arc::clone(&group.lanes[at]), Arc::clone(group.credits.account(at)));
+        Self { group, shard, lane, account }
+    }
+
     /// The group.
     pub fn group(&self) -> &Arc<Group<T, E, K>> {
         &self.group

@@ -176,9 +176,17 @@ impl<T> Slot<T> {
         Word::unpack(self.word.load(Ordering::Relaxed)).state
     }
 
+    /// Out of this very idle period. What names the period names the whole word, so there is
+    /// nothing to read before the CAS, and nothing to try again after it.
     #[inline]
     fn take(&self, event: Event, period: Generation) -> Option<T> {
-        self.step(event, Some(period)).ok()?;
+        let resting = Word { state: State::Idle, dead: false, generation: period };
+        let next = resting.on(event)?.pack();
+        // Acquire: sees the cell that `give_back` filled before its Release; the next change of the
+        // word, by this owner, publishes what it does. Relaxed on failure: the period is over.
+        self.word
+            .compare_exchange(resting.pack(), next, Ordering::Acquire, Ordering::Relaxed)
+            .ok()?;
         Some(self.empty_cell())
     }
 
