@@ -77,14 +77,22 @@ pub struct Gate {
     pub left: u64,
     /// Dials under way that began while it was half open.
     pub probes: u64,
+    /// Dials that have reached the network and are not over.
+    pub out: u64,
 }
 
 impl Gate {
-    /// It is open, and so many dials are under way that began before.
-    pub fn shut(&mut self, dialing: u64) {
+    /// It is open, and so many dials are under way that began before, of which so many have come
+    /// by already.
+    pub fn shut(&mut self, dialing: u64, out: u64) {
         if !self.open {
-            (self.open, self.left) = (true, dialing);
+            (self.open, self.left) = (true, dialing.saturating_sub(out));
         }
+    }
+
+    /// It is closed: whatever was on its way may come by.
+    pub fn reset(&mut self) {
+        *self = Self { out: self.out, ..Self::default() };
     }
 }
 

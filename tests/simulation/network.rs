@@ -315,11 +315,13 @@ impl World {
         let dialing = self.slots().dialing as u64;
         let now = self.now_ms();
         self.with(|state| {
+            let out: u64 = state.account.sides.iter().map(|side| side.gate.out).sum();
             let side = &mut state.account.sides[group];
             let (gate, most) = (&mut side.gate, side.most_probes);
+            gate.out += 1;
             match breaker {
                 BreakerState::Open | BreakerState::ForcedOpen => {
-                    gate.shut(dialing);
+                    gate.shut(dialing, out);
                     let admitted = gate.left > 0;
                     gate.left = gate.left.saturating_sub(1);
                     state.account.require(admitted, || {
@@ -343,6 +345,7 @@ impl World {
         self.with(|state| {
             let gate = &mut state.account.sides[group].gate;
             gate.probes = gate.probes.saturating_sub(1);
+            gate.out = gate.out.saturating_sub(1);
         });
     }
 }

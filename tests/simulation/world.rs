@@ -18,7 +18,7 @@ use corepool::{
 use tokio::time::Instant;
 
 use crate::{
-    account::{Account, Gate},
+    account::Account,
     network::Maker,
     profile::{Profile, pause},
     random::Random,
@@ -248,14 +248,12 @@ impl World {
         let slots = sim::audit_slots(&pool);
         let audits: Vec<GroupAudit> = groups.iter().map(|(_, group)| group.audit()).collect();
         let states: Vec<BreakerState> = groups.iter().map(|(_, group)| group.breaker()).collect();
-        let step = self.with(|state| state.account.trace.step);
-        if step.is_multiple_of(HINTS_EVERY) {
-            let groups: Vec<Group<Maker>> = groups.iter().map(|(_, group)| group.clone()).collect();
-            if let Err(what) = sim::audit_hints(&pool, &groups) {
-                self.violate(format!("INV-3: {what}"));
-            }
+        let all: Vec<Group<Maker>> = groups.into_iter().map(|(_, group)| group).collect();
+        if let Err(what) = sim::audit_hints(&pool, &all) {
+            self.violate(format!("INV-3: {what}"));
         }
         self.with(|state| {
+            let out: u64 = state.account.sides.iter().map(|side| side.gate.out).sum();
             let mut totals = Totals { live: 0, idle: 0, ..state.totals };
             for (at, audit) in audits.iter().enumerate() {
                 let (which, before) = (state.groups[at].0, state.before[at]);
@@ -285,9 +283,9 @@ impl World {
                 let open = matches!(states[at], BreakerState::Open | BreakerState::ForcedOpen);
                 let gate = &mut account.sides[which].gate;
                 match open {
-                    true => gate.shut(slots.dialing as u64),
+                    true => gate.shut(slots.dialing as u64, out),
                     false if states[at] == BreakerState::HalfOpen => gate.open = false,
-                    false => *gate = Gate::default(),
+                    false => gate.reset(),
                 }
             }
             let account = &mut state.account;
@@ -366,6 +364,3 @@ impl World {
         });
     }
 }
-
-/// The hints of all lanes are looked at once in so many steps.
-const HINTS_EVERY: u64 = 16;
