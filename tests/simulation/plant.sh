@@ -125,8 +125,8 @@ bug lost-wake-up-of-a-caller engine/line.rs \
                 Err(Outcome::Ready(back)) => {
                     group.waiters.forget_one();'
 bug dead-one-handed-out look.rs \
-    'look.passed = sound && !self.engine.is_dead(lease);' \
-    'look.passed = sound;'
+    'let settled = when != When::Checkout || !self.engine.is_dead(lease);' \
+    'let settled = true;'
 
 # And others of their kind.
 
