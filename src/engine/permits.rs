@@ -100,3 +100,35 @@ impl Permits {
         self.live.load(Ordering::Relaxed)
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_greatest_number_is_no_limit() {
+        assert!(!Permits::new(u32::MAX).is_limited());
+        let permits = Permits::new(u32::MAX - 1);
+        assert!(permits.is_limited());
+        permits.resize(u32::MAX);
+        assert!(!permits.is_limited());
+    }
+
+    #[test]
+    fn what_is_being_closed_is_no_excess() {
+        let permits = Permits::new(3);
+        (0..3).for_each(|_| assert!(permits.take()));
+        assert!(!permits.take() && !permits.is_free());
+        permits.resize(1);
+        assert_eq!(permits.excess(), 2);
+        permits.leave();
+        assert_eq!(permits.excess(), 1);
+        permits.put_closed();
+        assert_eq!((permits.live(), permits.excess()), (2, 1));
+        permits.put();
+        assert_eq!((permits.live(), permits.excess()), (1, 0));
+        assert!(!permits.take_below(1));
+        permits.put();
+        assert!(permits.take_below(1));
+    }
+}
