@@ -5,7 +5,8 @@ use std::{
     cell::Cell,
     io,
     num::NonZero,
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    rc::Rc,
     sync::Arc,
     sync::mpsc as std_mpsc,
     thread,
@@ -431,21 +432,22 @@ impl<C: Connector> Start<C> {
             pinned
         });
         let host = self.inner.parts.host;
-        let (inner, id, started) = (Arc::clone(&self.inner), self.id, Cell::new(false));
-        let worker = async {
+        let (inner, id, started) = (Arc::clone(&self.inner), self.id, Rc::new(Cell::new(false)));
+        let (tell, has_started) = (report.clone(), Rc::clone(&started));
+        let worker = as_task(async move {
             match self.open_driver() {
                 Ok(Opened { driver, reason }) => {
-                    inner.note_driver(id, driver.name(), &reason);
-                    started.set(true);
-                    let _ = report.send(Ok((Handle::current(), core)));
-                    let worker = Worker::new(Arc::clone(&inner), id, driver, jobs);
+                    self.inner.note_driver(id, driver.name(), &reason);
+                    has_started.set(true);
+                    let _ = tell.send(Ok((Handle::current(), core)));
+                    let worker = Worker::new(Arc::clone(&self.inner), id, driver, jobs);
                     worker.run(|| self.open_driver()).await;
                 }
                 Err(error) => {
-                    let _ = report.send(Err(error));
+                    let _ = tell.send(Err(error));
                 }
             }
-        };
+        });
         // AssertUnwindSafe: what is used after a panic is the pool, which other threads use too.
         let ended = catch_unwind(AssertUnwindSafe(|| match host {
             Host::Tokio => {
@@ -475,6 +477,16 @@ impl<C: Connector> Start<C> {
         let settings = &self.inner.settings;
         let conflicts = self.inner.port_conflicts(self.id);
         backend::open(settings.backend, settings.slots_per_shard, conflicts)
+    }
+}
+
+/// Runs a shard's worker as one task among the proxy's own. As the future that the runtime blocks on
+/// it would cost a look at the reactor, a system call, each time that one of them wakes it.
+async fn as_task(worker: impl Future<Output = ()> + 'static) {
+    if let Err(ended) = tokio::task::spawn_local(worker).await
+        && ended.is_panic()
+    {
+        resume_unwind(ended.into_panic());
     }
 }
 
