@@ -83,12 +83,21 @@ impl CoarseClock {
 
     /// Reads the time.
     pub(crate) fn read(&self) -> Tick {
-        Tick(now().duration_since(self.start).as_millis() as u32)
+        self.tick(now())
+    }
+
+    fn tick(&self, now: tokio::time::Instant) -> Tick {
+        Tick(now.duration_since(self.start).as_millis() as u32)
     }
 
     /// Reads the time and keeps it for the others.
     pub(crate) fn advance(&self) -> Tick {
-        let now = self.read();
+        self.advance_to(now())
+    }
+
+    /// Keeps a reading of the time for the others.
+    pub(crate) fn advance_to(&self, now: tokio::time::Instant) -> Tick {
+        let now = self.tick(now);
         // Relaxed: as in `now`.
         self.last.store(now.0, crate::sync::Ordering::Relaxed);
         now

@@ -115,6 +115,8 @@ mod leaks;
 #[cfg(not(any(loom, model)))]
 mod look;
 #[cfg(not(any(loom, model)))]
+mod numbers;
+#[cfg(not(any(loom, model)))]
 mod observer;
 #[cfg(not(any(loom, model)))]
 mod policy;

@@ -1,21 +1,19 @@
 //! Dials that are tasks of the shard's runtime, for drivers whose connect is a future.
 
 use core::task::{Context, Poll};
-use std::{
-    collections::{HashMap, VecDeque},
-    io,
-};
+use std::{collections::VecDeque, io};
 
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
 use super::{DialId, Event, Socket};
+use crate::numbers::ByNumber;
 
 /// The dials under way, each a task.
 #[derive(Debug, Default)]
 pub(super) struct Dials {
     tasks: JoinSet<io::Result<Socket>>,
-    names: HashMap<Id, DialId>,
-    handles: HashMap<DialId, AbortHandle>,
+    names: ByNumber<Id, DialId>,
+    handles: ByNumber<DialId, AbortHandle>,
 }
 
 impl Dials {

@@ -41,6 +41,15 @@ pub(crate) trait Driver {
     /// id must not be given to another dial.
     fn dial(&mut self, id: DialId, target: &Target);
 
+    /// Connects for a slot and, where one step can do both, has [`Self::watch`] follow the connect in
+    /// the kernel itself: `true`. Then the socket that comes of it is watched already and may be handed
+    /// on at once; of a dial that fails no watch is left.
+    fn dial_and_watch(&mut self, id: DialId, target: &Target, slot: SlotIndex) -> bool {
+        let _ = slot;
+        self.dial(id, target);
+        false
+    }
+
     /// Ends a dial early. It may still succeed.
     fn give_up(&mut self, id: DialId);
 

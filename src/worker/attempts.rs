@@ -18,13 +18,17 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Attempts {
     plan: Plan,
-    under_way: Vec<(DialId, Option<Attempt>)>,
+    /// What is under way. The first is apart: most dials have but one, and no list to allocate.
+    first: Option<UnderWay>,
+    others: Vec<UnderWay>,
     deadline: Instant,
     /// When the race wants to be asked again.
     next: Option<Instant>,
     given_up: bool,
     last: Option<Failed>,
 }
+
+type UnderWay = (DialId, Option<Attempt>);
 
 #[derive(Debug)]
 enum Plan {
@@ -64,8 +68,8 @@ impl Attempts {
     }
 
     fn new(plan: Plan, deadline: Instant) -> Self {
-        let under_way = Vec::new();
-        Self { plan, under_way, deadline, next: None, given_up: false, last: None }
+        let others = Vec::new();
+        Self { plan, first: None, others, deadline, next: None, given_up: false, last: None }
     }
 
     /// What to do now. To be asked again until it says to wait or to fail.
@@ -87,12 +91,16 @@ impl Attempts {
                 return Move::Begin(destination, attempt);
             }
         }
-        if self.under_way.is_empty() { Move::Fail(self.last.take()) } else { Move::Wait }
+        let is_under_way = self.first.is_some() || !self.others.is_empty();
+        if is_under_way { Move::Wait } else { Move::Fail(self.last.take()) }
     }
 
     /// An attempt is under way.
     pub(super) fn begun(&mut self, id: DialId, attempt: Option<Attempt>) {
-        self.under_way.push((id, attempt));
+        match self.first {
+            None => self.first = Some((id, attempt)),
+            Some(_) => self.others.push((id, attempt)),
+        }
     }
 
     /// When to look again: for [`Self::overdue`], and for the next move.
@@ -117,15 +125,18 @@ impl Attempts {
         if let Plan::Race(race) = &mut self.plan {
             race.give_up();
         }
-        self.under_way.iter().map(|(id, _)| *id).collect()
+        self.first.iter().chain(&self.others).map(|(id, _)| *id).collect()
     }
 
     /// An attempt failed.
     pub(super) fn failed(&mut self, id: DialId, error: io::Error) {
-        let Some(place) = self.under_way.iter().position(|(other, _)| *other == id) else {
+        let ended = self.first.take_if(|(first, _)| *first == id).or_else(|| {
+            let place = self.others.iter().position(|(other, _)| *other == id)?;
+            Some(self.others.swap_remove(place))
+        });
+        let Some((_, attempt)) = ended else {
             return;
         };
-        let (_, attempt) = self.under_way.swap_remove(place);
         let address = attempt.map(|attempt| attempt.address);
         if let (Plan::Race(race), Some(attempt)) = (&mut self.plan, attempt) {
             race.failed(attempt, io::Error::from(error.kind()));
@@ -135,7 +146,8 @@ impl Attempts {
 
     /// An attempt succeeded: the others, which are to be given up.
     pub(super) fn won(self, winner: DialId) -> impl Iterator<Item = DialId> {
-        self.under_way.into_iter().map(|(id, _)| id).filter(move |id| *id != winner)
+        let all = self.first.into_iter().chain(self.others);
+        all.map(|(id, _)| id).filter(move |id| *id != winner)
     }
 }
 

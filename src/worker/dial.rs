@@ -1,6 +1,10 @@
 //! A dial, from the duty to the connection: resolve, connect, watch, prepare, deliver.
 
-use core::time::Duration;
+use core::{
+    mem,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
 use std::{
     io,
     net::SocketAddr,
@@ -18,13 +22,12 @@ use super::{
     Dial, Dialing, Stage, Step, Work, Worker,
     attempts::{Attempts, Move},
     into_socket,
-    salvage::quietly,
+    salvage::{quietly, said},
 };
 use crate::{
     BoxError, ConnectionInfo, Connector, DialError, DialErrorKind, Endpoint, PoolEvent,
     ProxyHeader, Socket,
     backend::{Destination, DialId, Ending, Target},
-    clock,
     engine::{Failure, SlotIndex},
     eyeballs::Eyeballs,
     inner::Adopted,
@@ -35,7 +38,7 @@ use crate::{
 impl<C: Connector> Worker<C> {
     pub(super) fn start(&mut self, dial: Dial<C>) {
         self.live += 1;
-        let (slot, began) = (dial.index(), clock::now());
+        let (slot, began) = (dial.index(), self.time);
         let key = dial.seat().group().key();
         let policy = key.policy();
         let deadline = began + policy.total_timeout();
@@ -68,7 +71,9 @@ impl<C: Connector> Worker<C> {
             Some(Ok(socket)) if key.names().is_some() => socket.peer_addr().ok(),
             _ => None,
         };
-        let dialing = Dialing { dial, policy, began, deadline, timer, stage, peer, adopter };
+        let watched = false;
+        let dialing =
+            Dialing { dial, policy, began, deadline, timer, stage, peer, watched, adopter };
         self.work.insert(slot, Work::Dialing(Box::new(dialing)));
         match socket {
             Some(Ok(socket)) => self.prepare(slot, socket),
@@ -117,13 +122,19 @@ impl<C: Connector> Worker<C> {
             let Stage::Connecting(attempts) = &mut dialing.stage else {
                 return;
             };
-            match attempts.next_move(clock::now()) {
+            match attempts.next_move(self.time) {
                 Move::Begin(to, attempt) => {
+                    // An address of a name may lose its race, and a slot has one watch.
+                    let alone = attempt.is_none();
                     attempts.begun(next_id, attempt);
                     let options = Arc::clone(&dialing.policy.sockets);
                     let target = Target { to, options };
                     self.dials.insert(next_id, Some(slot));
-                    self.driver.dial(next_id, &target);
+                    if alone {
+                        dialing.watched = self.driver.dial_and_watch(next_id, &target, slot);
+                    } else {
+                        self.driver.dial(next_id, &target);
+                    }
                 }
                 Move::Wait => return self.set_timer(slot),
                 Move::Fail(last) => {
@@ -161,9 +172,11 @@ impl<C: Connector> Worker<C> {
         };
         let next = match &dialing.stage {
             Stage::Connecting(attempts) => attempts.timer(),
+            // The connector gets the socket by the next round.
+            Stage::Watched(_) => None,
             Stage::Adopting | Stage::Resolving(_) | Stage::Preparing(_) => Some(dialing.deadline),
         };
-        if let Some(old) = core::mem::replace(&mut dialing.timer, next) {
+        if let Some(old) = mem::replace(&mut dialing.timer, next) {
             self.timers.remove(&(old, slot));
         }
         if let Some(next) = next {
@@ -177,6 +190,10 @@ impl<C: Connector> Worker<C> {
             return;
         };
         dialing.timer = None;
+        // It was connected in time. Whether it is ready in time is the next round's question.
+        if matches!(dialing.stage, Stage::Watched(_)) {
+            return;
+        }
         let timeout = dialing.policy.total_timeout();
         self.stop(
             slot,
@@ -198,6 +215,7 @@ impl<C: Connector> Worker<C> {
         };
         match &mut dialing.stage {
             Stage::Adopting => {}
+            Stage::Watched(_) => self.reject_watched(slot, cause),
             Stage::Connecting(attempts) => {
                 for id in which(attempts) {
                     self.driver.give_up(id);
@@ -261,6 +279,20 @@ impl<C: Connector> Worker<C> {
         self.work.insert(slot, Work::Rejecting { dial, cause });
     }
 
+    /// A dial has failed whose socket is watched and was not given to the connector yet.
+    #[cold]
+    pub(super) fn reject_watched(
+        &mut self,
+        slot: SlotIndex,
+        cause: impl FnOnce(Endpoint) -> DialError,
+    ) {
+        if let Some(Work::Dialing(dialing)) = self.work.get_mut(&slot)
+            && let Stage::Watched(socket) = mem::replace(&mut dialing.stage, Stage::Adopting)
+        {
+            self.reject(slot, Some(socket), cause);
+        }
+    }
+
     /// Takes a dial and its timer off the books, with what is to be told of it.
     fn end_dial(
         &mut self,
@@ -309,17 +341,14 @@ impl<C: Connector> Worker<C> {
             Ok(Step::Resolved(Ok(addresses))) => {
                 if let Some(Work::Dialing(dialing)) = self.work.get_mut(&slot) {
                     let (policy, deadline) = (&dialing.policy, dialing.deadline);
-                    dialing.stage = connect_to(addresses, policy, clock::now(), deadline);
+                    dialing.stage = connect_to(addresses, policy, self.time, deadline);
                 }
                 self.advance(slot);
             }
             Ok(Step::Resolved(Err(error))) => self.fail(slot, |endpoint| {
                 DialError::new(endpoint, DialErrorKind::Resolve, error.into())
             }),
-            Ok(Step::Prepared(Ok(connection))) => self.deliver(slot, connection),
-            Ok(Step::Prepared(Err(error))) => self.reject(slot, None, |endpoint| {
-                DialError::new(endpoint, DialErrorKind::Connector, error)
-            }),
+            Ok(Step::Prepared(outcome)) => self.on_prepared(slot, outcome),
             Err(error) if self.is_resolving(slot) => self.fail(slot, |endpoint| {
                 DialError::new(endpoint, DialErrorKind::Resolve, error.into())
             }),
@@ -361,7 +390,7 @@ impl<C: Connector> Worker<C> {
         };
         match outcome {
             Ok(socket) => {
-                let connecting = core::mem::replace(&mut dialing.stage, Stage::Adopting);
+                let connecting = mem::replace(&mut dialing.stage, Stage::Adopting);
                 if let Stage::Connecting(attempts) = connecting {
                     for loser in attempts.won(id) {
                         self.dials.insert(loser, None);
@@ -379,34 +408,75 @@ impl<C: Connector> Worker<C> {
         }
     }
 
-    /// Watches a fresh socket and lets the connector make it ready.
-    ///
-    /// The watch comes first: the connector may hand the descriptor to a task that closes it, and
-    /// then its number could name another socket. The task runs after this turn, and the turn
-    /// submits the watch.
+    /// Watches a fresh socket. The connector gets it once the watch is submitted: it may hand the
+    /// descriptor to a task that closes it, and then its number could name another socket.
     fn prepare(&mut self, slot: SlotIndex, socket: Socket) {
-        let Some(Work::Dialing(dialing)) = self.work.get(&slot) else {
+        let Some(Work::Dialing(dialing)) = self.work.get_mut(&slot) else {
             return;
         };
-        let endpoint = dialing.dial.seat().group().key().endpoint().clone();
-        self.driver.watch(slot, &socket);
-        let inner = Arc::clone(&self.inner);
-        let task = self.spawn(slot, async move {
-            let socket = match endpoint.proxy_header() {
-                Some(header) => introduce(socket, header).await,
-                None => Ok(socket),
-            };
-            Step::Prepared(match socket {
-                Ok(socket) => inner.connector.connect(socket, &endpoint).await,
-                Err(error) => Err(error),
-            })
-        });
-        if let Some(Work::Dialing(dialing)) = self.work.get_mut(&slot) {
-            dialing.stage = Stage::Preparing(task);
+        if dialing.watched {
+            self.watched.push_back(slot);
+        } else {
+            self.driver.watch(slot, &socket);
+            self.watching.push_back(slot);
         }
-        // To the deadline, also when it has passed already: the connector may be no slower than
-        // the dial.
-        self.set_timer(slot);
+        dialing.stage = Stage::Watched(socket);
+    }
+
+    /// Lets the connector make those sockets ready that are watched. One that only wraps the socket,
+    /// or has nothing to wait for, is done here and costs no task.
+    pub(super) fn hand_over(&mut self) {
+        while let Some(slot) = self.watched.pop_front() {
+            let Some(Work::Dialing(dialing)) = self.work.get_mut(&slot) else {
+                continue;
+            };
+            let socket = match mem::replace(&mut dialing.stage, Stage::Adopting) {
+                Stage::Watched(socket) => socket,
+                stage => {
+                    dialing.stage = stage;
+                    continue;
+                }
+            };
+            let (inner, seat) = (Arc::clone(&self.inner), Arc::clone(dialing.dial.seat()));
+            let mut connecting = Box::pin(async move {
+                let endpoint = seat.group().key().endpoint();
+                let socket = match endpoint.proxy_header() {
+                    Some(header) => introduce(socket, header).await?,
+                    None => socket,
+                };
+                inner.connector.connect(socket, endpoint).await
+            });
+            // Its task polls it once more and by a waker of its own, so that nothing is lost.
+            let mut cx = Context::from_waker(Waker::noop());
+            // AssertUnwindSafe: one that panicked is dropped.
+            match catch_unwind(AssertUnwindSafe(|| connecting.as_mut().poll(&mut cx))) {
+                Ok(Poll::Ready(outcome)) => self.on_prepared(slot, outcome),
+                Ok(Poll::Pending) => {
+                    let task = self.spawn(slot, async { Step::Prepared(connecting.await) });
+                    if let Some(Work::Dialing(dialing)) = self.work.get_mut(&slot) {
+                        dialing.stage = Stage::Preparing(task);
+                    }
+                    // To the deadline, also when it has passed already: the connector may be no
+                    // slower than the dial.
+                    self.set_timer(slot);
+                }
+                Err(panic) => {
+                    quietly(|| drop(connecting));
+                    let error = format!("the connector panicked: {}", said(&*panic));
+                    self.on_prepared(slot, Err(error.into()));
+                }
+            }
+        }
+    }
+
+    /// The connector is done with a socket.
+    fn on_prepared(&mut self, slot: SlotIndex, outcome: Result<C::Connection, BoxError>) {
+        match outcome {
+            Ok(connection) => self.deliver(slot, connection),
+            Err(error) => self.reject(slot, None, |endpoint| {
+                DialError::new(endpoint, DialErrorKind::Connector, error)
+            }),
+        }
     }
 
     /// Hands a ready connection to the engine.
@@ -435,7 +505,7 @@ impl<C: Connector> Worker<C> {
                     // Who does not wait any more does not care.
                     let _ = adopter.send(Ok(()));
                 }
-                let took = began.elapsed();
+                let took = self.time.duration_since(began);
                 key.connect_time.record(took.as_micros() as u64);
                 self.inner.tell(PoolEvent::Opened { endpoint: key.endpoint(), took });
             }

@@ -46,9 +46,10 @@ impl<C: Connector> Worker<C> {
         for slot in busy {
             let error = io::Error::new(error.kind(), error.to_string());
             let cause = |endpoint| DialError::new(endpoint, DialErrorKind::Backend, error.into());
-            match self.work.get(&slot) {
-                Some(Work::Dialing(dialing)) => match &dialing.stage {
+            match self.work.get_mut(&slot) {
+                Some(Work::Dialing(dialing)) => match &mut dialing.stage {
                     Stage::Connecting(_) => self.fail(slot, cause),
+                    Stage::Watched(_) => self.reject_watched(slot, cause),
                     // Its watch went with the ring.
                     Stage::Preparing(task) => {
                         self.task_slots.remove(&task.id());

@@ -21,7 +21,7 @@ use core::{
     time::Duration,
 };
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeSet, VecDeque},
     io,
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -42,6 +42,7 @@ use crate::{
     clock::{self, RESOLUTION, Tick},
     engine::{Change, Doomed, Duty, Moment, Place, ShardId, SlotIndex},
     inner::{Inner, Key, PoolDial, PoolPlace, PoolSeat},
+    numbers::ByNumber,
     policy::{Policy, millis},
 };
 
@@ -56,17 +57,24 @@ pub(crate) struct Worker<C: Connector> {
     driver: Box<dyn Driver>,
     jobs: mpsc::UnboundedReceiver<Job>,
     /// What each slot that is not vacant or idle waits for.
-    work: HashMap<SlotIndex, Work<C>>,
+    work: ByNumber<SlotIndex, Work<C>>,
     /// The slot that each dial under way is for; none for one that lost to another of its slot.
-    dials: HashMap<DialId, Option<SlotIndex>>,
+    dials: ByNumber<DialId, Option<SlotIndex>>,
     last_dial: DialId,
     /// Slots with a connection of ours, in whatever state.
     live: usize,
     /// When to look at the dial of a slot next, one time for each.
     timers: BTreeSet<(Instant, SlotIndex)>,
     tasks: JoinSet<Step<C>>,
-    task_slots: HashMap<Id, SlotIndex>,
+    task_slots: ByNumber<Id, SlotIndex>,
     events: VecDeque<Event>,
+    /// Slots with a socket whose watch the next turn submits.
+    watching: VecDeque<SlotIndex>,
+    /// Slots with a socket that is watched, for the connector.
+    watched: VecDeque<SlotIndex>,
+    /// When the current round began. A dial has its times from here: a reading of the clock for
+    /// each of its steps would cost more than it tells.
+    time: Instant,
     timer: Pin<Box<Sleep>>,
     next_sweep: Instant,
     /// Pings and look-ups under way. Whatever becomes of one, what it holds comes back.
@@ -111,6 +119,8 @@ struct Dialing<C: Connector> {
     stage: Stage,
     /// Where it came to, of the addresses of a name.
     peer: Option<SocketAddr>,
+    /// Whether the driver watches the socket from its connect on.
+    watched: bool,
     /// Who waits to hear of an adoption.
     adopter: Option<oneshot::Sender<Result<(), DialError>>>,
 }
@@ -121,9 +131,11 @@ enum Stage {
     Resolving(AbortHandle),
     /// The driver connects.
     Connecting(Attempts),
+    /// There is a socket, which is watched or about to be.
+    Watched(Socket),
     /// A task runs the connector.
     Preparing(AbortHandle),
-    /// There is a socket, and its task is about to start.
+    /// There is a socket, and who holds it is about to say so.
     Adopting,
 }
 
@@ -151,14 +163,17 @@ impl<C: Connector> Worker<C> {
             shard,
             driver,
             jobs,
-            work: HashMap::new(),
-            dials: HashMap::new(),
+            work: ByNumber::default(),
+            dials: ByNumber::default(),
             last_dial: DialId(0),
             live: 0,
             timers: BTreeSet::new(),
             tasks: JoinSet::new(),
-            task_slots: HashMap::new(),
+            task_slots: ByNumber::default(),
             events: VecDeque::new(),
+            watching: VecDeque::new(),
+            watched: VecDeque::new(),
+            time: now,
             timer: Box::pin(tokio::time::sleep_until(now)),
             next_sweep: now,
             chores: JoinSet::new(),
@@ -177,17 +192,21 @@ impl<C: Connector> Worker<C> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.inner.engine.register_driver(self.shard, cx.waker());
         self.inner.note_asleep(self.shard, false);
+        // Once: what comes in later wakes us.
+        while let Poll::Ready(Some(job)) = self.jobs.poll_recv(cx) {
+            job();
+        }
         for _ in 0..TURNS {
-            self.inner.clock(self.shard).advance();
-            while let Poll::Ready(Some(job)) = self.jobs.poll_recv(cx) {
-                job();
-            }
+            self.time = clock::now();
+            self.inner.clock(self.shard).advance_to(self.time);
             while let Some(duty) = self.inner.engine.next_duty(self.shard) {
                 self.take_on(duty);
             }
             while let Some(event) = self.events.pop_front() {
                 self.on_event(event);
             }
+            // After the events, one of which may be that its peer is gone already.
+            self.hand_over();
             // After all that spawn tasks: a set that is empty when it is polled takes no waker.
             while let Poll::Ready(Some(done)) = self.tasks.poll_join_next_with_id(cx) {
                 self.on_step(done);
@@ -198,8 +217,11 @@ impl<C: Connector> Worker<C> {
             self.fire_timers();
             // Last, so that what the steps above asked for is submitted before other tasks run:
             // a connector must not get a socket whose watch is still in the queue.
-            match self.driver.turn(cx, &mut self.events) {
+            let turn = self.driver.turn(cx, &mut self.events);
+            self.watched.append(&mut self.watching);
+            match turn {
                 Ok(Poll::Ready(())) => {}
+                Ok(Poll::Pending) if !self.watched.is_empty() => {}
                 // A set of tasks that is empty notes no waker, and it may have been when it was
                 // asked above.
                 Ok(Poll::Pending) => match self.tasks.poll_join_next_with_id(cx) {
@@ -216,7 +238,7 @@ impl<C: Connector> Worker<C> {
 
     /// Nothing to do but wait: for the driver, a duty, a job, or the timer.
     fn rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut next = clock::now() + RESOLUTION;
+        let mut next = self.time + RESOLUTION;
         if self.live == 0 {
             self.inner.note_empty();
             if self.inner.is_abandoned() && self.inner.engine.slots_in_use(self.shard) == 0 {
@@ -238,7 +260,11 @@ impl<C: Connector> Worker<C> {
         }
         // What other tasks gave us while the driver worked has woken us already.
         let next = self.timers.first().map_or(next, |(timer, _)| next.min(*timer));
-        self.timer.as_mut().reset(next);
+        // Left as it is when it goes off earlier: then it is set anew. To set it takes the runtime's
+        // lock, and a busy shard comes here for each connection.
+        if next < self.timer.deadline() || self.timer.is_elapsed() {
+            self.timer.as_mut().reset(next);
+        }
         if self.timer.as_mut().poll(cx).is_ready() {
             cx.waker().wake_by_ref();
         }
@@ -246,7 +272,7 @@ impl<C: Connector> Worker<C> {
     }
 
     fn fire_timers(&mut self) {
-        let now = clock::now();
+        let now = self.time;
         while let Some(&(timer, slot)) = self.timers.first() {
             if timer > now {
                 break;

@@ -12,7 +12,7 @@
 
 use core::{any::Any, future::poll_fn, task::Poll, time::Duration};
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
@@ -27,6 +27,7 @@ use crate::{
     clock,
     engine::{Failure, Moment, ShardId, SlotIndex},
     inner::{Inner, PoolDial, Wreck},
+    numbers::ByNumber,
 };
 
 /// Panics in a row that a new worker follows at once.
@@ -42,7 +43,7 @@ struct Remains<C: Connector> {
     inner: Arc<Inner<C>>,
     shard: ShardId,
     jobs: mpsc::UnboundedReceiver<Job>,
-    work: HashMap<SlotIndex, Work<C>>,
+    work: ByNumber<SlotIndex, Work<C>>,
     /// They hold what they hold by guards of their own.
     chores: JoinSet<()>,
     peers: Peers<C>,
@@ -211,7 +212,7 @@ fn lost(endpoint: &Endpoint, why: &str) -> DialError {
 }
 
 /// What a panic said, if it said anything.
-fn said(panic: &(dyn Any + Send)) -> &str {
+pub(super) fn said(panic: &(dyn Any + Send)) -> &str {
     match (panic.downcast_ref::<&'static str>(), panic.downcast_ref::<String>()) {
         (Some(text), _) => text,
         (_, Some(text)) => text,

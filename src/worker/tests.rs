@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::{
-    CheckoutError, DialErrorKind, Endpoint, Pool, Settings, TcpConnector,
+    CheckoutError, DialErrorKind, Endpoint, Pool, ProxyHeader, Settings, TcpConnector,
     backend::Target,
     inner::Parts,
     sync::{AtomicBool, Ordering},
@@ -120,6 +120,12 @@ impl Rig {
         second
     }
 
+    /// As after a turn, which has submitted the watches.
+    fn hand_over(&mut self) {
+        self.worker.watched.append(&mut self.worker.watching);
+        self.worker.hand_over();
+    }
+
     fn connection(&self) -> (Socket, TcpStream) {
         let near = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
         near.set_nonblocking(true).unwrap();
@@ -157,8 +163,7 @@ fn the_first_success_wins_and_a_late_one_is_closed() {
         assert_eq!(rig.notes.borrow().watched, 1);
         assert!(rig.worker.dials.is_empty());
 
-        let done = rig.worker.tasks.join_next_with_id().await.expect("the connector runs");
-        rig.worker.on_step(done);
+        rig.hand_over();
         let conn = checkout.await.expect("the winner is handed over");
         winners_peer.set_nonblocking(true).unwrap();
         let open = winners_peer.read(&mut [0; 1]).unwrap_err();
@@ -184,7 +189,8 @@ impl Wake for Woken {
 #[test]
 fn the_first_connector_of_a_shard_wakes_the_worker_when_it_is_done() {
     run(async |mut rig| {
-        let group = rig.pool.group(endpoint());
+        // The header is written ahead, to a stream that the reactor has not yet told of.
+        let group = rig.pool.group(endpoint().with_proxy_header(ProxyHeader::v1_unknown()));
         let mut checkout = pin!(group.checkout());
         let mut nobody = Context::from_waker(Waker::noop());
         assert!(checkout.as_mut().poll(&mut nobody).is_pending());
@@ -204,6 +210,50 @@ fn the_first_connector_of_a_shard_wakes_the_worker_when_it_is_done() {
         assert!(woken.0.load(Ordering::Relaxed), "the connection waits for the next tick");
         assert!(rig.worker.poll(&mut cx).is_pending());
         assert!(checkout.as_mut().poll(&mut nobody).is_ready());
+    });
+}
+
+/// It is given to the connector only once its watch is submitted, and costs no task then.
+#[test]
+fn a_connector_that_need_not_wait_has_no_task() {
+    run(async |mut rig| {
+        let group = rig.pool.group(endpoint());
+        let mut checkout = pin!(group.checkout());
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(checkout.as_mut().poll(&mut cx).is_pending());
+        rig.take_on_duties();
+        let dial = rig.notes.borrow().dialed[0];
+        let (socket, _peer) = rig.connection();
+        rig.worker.on_dialed(dial, Ok(socket));
+        rig.worker.hand_over();
+        assert!(checkout.as_mut().poll(&mut cx).is_pending(), "its watch is still in the queue");
+        rig.hand_over();
+        assert!(rig.worker.tasks.is_empty());
+        checkout.await.expect("a connection").discard();
+    });
+}
+
+/// Neither the connector nor a caller has the socket then.
+#[test]
+fn a_group_that_is_closed_between_connect_and_connector_closes_the_socket() {
+    run(async |mut rig| {
+        let group = rig.pool.group(endpoint());
+        let mut checkout = pin!(group.checkout());
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(checkout.as_mut().poll(&mut cx).is_pending());
+        rig.take_on_duties();
+        let dial = rig.notes.borrow().dialed[0];
+        let (socket, mut peer) = rig.connection();
+        rig.worker.on_dialed(dial, Ok(socket));
+        rig.worker.inner.close_groups();
+        rig.worker.give_up_closed();
+        assert_eq!(peer.read(&mut [0; 1]).unwrap(), 0);
+        assert_eq!(rig.notes.borrow().closed.len(), 1);
+        rig.hand_over();
+        assert!(matches!(checkout.await, Err(CheckoutError::Closed { .. })));
+        assert!(rig.worker.poll(&mut cx).is_pending());
+        assert!(rig.worker.work.is_empty() && rig.worker.timers.is_empty());
+        assert_eq!(rig.worker.live, 0);
     });
 }
 

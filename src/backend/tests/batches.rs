@@ -129,3 +129,31 @@ fn a_close_races_with_the_departure_it_was_about_to_hear_of() {
         rig.quiet().await;
     });
 }
+
+/// The slot is dialled again after each way for that to end.
+#[test]
+fn a_watch_that_follows_the_connect_tells_of_a_departure_and_of_nothing_else() {
+    on_both(async |mut rig| {
+        let origin = listener();
+        let nobody = listener().local_addr().unwrap();
+        let slot = SlotIndex::new(3);
+        let target = |to| Target { to: Destination::Ip(to), options: Arc::default() };
+        for round in 0..3 {
+            rig.driver.dial_and_watch(DialId(round), &target(nobody), slot);
+            let (_, refused) = rig.dialed().await;
+            assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+            let to = target(origin.local_addr().unwrap());
+            let is_watched = rig.driver.dial_and_watch(DialId(round), &to, slot);
+            let socket = rig.dialed().await.1.unwrap();
+            if !is_watched {
+                rig.driver.watch(slot, &socket);
+            }
+            rig.quiet().await;
+            drop(origin.accept().unwrap());
+            let event = rig.next().await;
+            assert!(matches!(event, Event::HungUp(at, _) if at == slot), "{event:?}");
+            rig.driver.close(slot, Some(socket), Ending::Fin);
+            assert!(matches!(rig.next().await, Event::Closed(at) if at == slot));
+        }
+    });
+}

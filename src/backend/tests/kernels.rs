@@ -96,12 +96,23 @@ fn no_run_keeps_a_descriptor() {
     assert!(text.contains("a_fin_is_told_from_a_reset ... ok"), "it ran nothing: {text}");
 }
 
-/// One connection from its dial to its end, by an RST under a watch, and nothing under way after.
+/// One connection from its dial to its end, by an RST under a watch, and nothing under way after;
+/// beside it a dial that is refused, because only the second of two is worth a SOCKET.
 async fn one_life(mut rig: Rig) {
     let origin = listener();
-    let (socket, mut peer) = rig.connection(&origin).await;
+    let nobody = listener().local_addr().unwrap();
+    rig.dial(2, nobody);
+    let (to, options) = (origin.local_addr().unwrap(), Arc::default());
     let slot = SlotIndex::new(0);
-    rig.driver.watch(slot, &socket);
+    let target = Target { to: Destination::Ip(to), options };
+    let is_watched = rig.driver.dial_and_watch(DialId(1), &target, slot);
+    let mut outcomes = [rig.dialed().await, rig.dialed().await];
+    outcomes.sort_by_key(|(id, _)| *id);
+    let [(1, Ok(socket)), (2, Err(_))] = outcomes else { panic!("{outcomes:?}") };
+    let mut peer = origin.accept().unwrap().0;
+    if !is_watched {
+        rig.driver.watch(slot, &socket);
+    }
     rig.driver.close(slot, Some(socket), Ending::Reset);
     assert!(matches!(rig.next().await, Event::Closed(_)));
     assert_eq!(peer.read(&mut [0; 1]).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
@@ -125,19 +136,19 @@ fn each_thing_is_used_where_it_is_found_and_only_there() {
         let count = |operation| tally.of(operation);
         let name = kernel.name;
         assert_eq!(count(opcode::Socket::CODE), usize::from(features.socket), "{name}");
-        // NODELAY at the beginning and LINGER at the end.
-        assert_eq!(count(opcode::SetSockOpt::CODE), 2 * usize::from(features.setsockopt), "{name}");
-        for operation in [
-            opcode::Connect::CODE,
-            opcode::PollAdd::CODE,
-            opcode::AsyncCancel::CODE,
-            opcode::Close::CODE,
+        // NODELAY for both at the beginning and LINGER for one at the end.
+        assert_eq!(count(opcode::SetSockOpt::CODE), 3 * usize::from(features.setsockopt), "{name}");
+        for (operation, times) in [
+            (opcode::Connect::CODE, 2),
+            (opcode::PollAdd::CODE, 1),
+            (opcode::AsyncCancel::CODE, 1),
+            (opcode::Close::CODE, 2),
         ] {
-            assert_eq!(count(operation), 1, "{name}: operation {operation}");
+            assert_eq!(count(operation), times, "{name}: operation {operation}");
         }
-        // Without CQE_SKIP_SUCCESS every entry has its completion; with it, the cancel and the
-        // options have none.
-        let silent = if features.skip_success { 1 + count(opcode::SetSockOpt::CODE) } else { 0 };
+        // Without CQE_SKIP_SUCCESS every entry has its completion; with it, the cancel, the options
+        // and the close of what was refused have none.
+        let silent = if features.skip_success { 2 + count(opcode::SetSockOpt::CODE) } else { 0 };
         assert_eq!(tally.silent(), silent, "{name}");
     }
 }

@@ -6,7 +6,7 @@ use std::{
     os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd},
 };
 
-use io_uring::{opcode, squeue, types::Fd};
+use io_uring::{opcode, types::Fd};
 use nix::libc;
 use socket2::{SockAddr, SockRef};
 
@@ -15,8 +15,9 @@ use super::{
         Destination, DialId, Event, Socket, Target, options, ports, ports::Choice, socket::Kind,
         target::unix_failure,
     },
-    ASIDE, Name, ON, Op, Uring,
+    ASIDE, Name, ON, Op, Uring, link,
 };
+use crate::engine::SlotIndex;
 
 /// A dial under way. Its address stays put until the kernel has answered.
 pub(super) struct Dial {
@@ -26,6 +27,8 @@ pub(super) struct Dial {
     /// Connects that found no port where they looked.
     tries: u8,
     gave_up: bool,
+    /// The slot whose watch follows the connect.
+    watch: Option<SlotIndex>,
 }
 
 impl Dial {
@@ -35,16 +38,23 @@ impl Dial {
 }
 
 impl Uring {
-    /// First phase: a socket.
-    pub(super) fn start(&mut self, id: DialId, target: &Target) -> io::Result<()> {
+    /// First phase: a socket. The ring makes those of a batch; where no dial is under way, socket(2)
+    /// costs less than a round of the ring, and for the first of a batch it makes no difference.
+    pub(super) fn start(
+        &mut self,
+        id: DialId,
+        target: &Target,
+        watch: Option<SlotIndex>,
+    ) -> io::Result<()> {
         let to = match &target.to {
             Destination::Ip(to) => SockAddr::from(*to),
             Destination::Unix(path) => SockAddr::unix(path)?,
         };
         let domain = to.domain();
         let target = target.clone();
-        let mut dial = Dial { to: Box::new(to), target, fd: None, tries: 0, gave_up: false };
-        if self.ring.features().socket {
+        let to = Box::new(to);
+        let mut dial = Dial { to, target, fd: None, tries: 0, gave_up: false, watch };
+        if self.ring.features().socket && !self.dials.is_empty() {
             let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
             let socket = opcode::Socket::new(domain.into(), kind, 0)
                 .build()
@@ -97,8 +107,8 @@ impl Uring {
         self.connect(id, dial, choice, nodelay)
     }
 
-    /// CONNECT, with NODELAY ahead of it in one chain if it is asked for; one CQE if all goes
-    /// well.
+    /// CONNECT, with NODELAY ahead of it and the watch behind it in one chain, as they are asked for;
+    /// one CQE if all goes well. Of a chain that breaks the kernel does nothing more.
     fn connect(&mut self, id: DialId, dial: Dial, choice: Choice, nodelay: bool) -> io::Result<()> {
         let Some(fd) = &dial.fd else {
             return Err(io::ErrorKind::NotConnected.into());
@@ -108,26 +118,36 @@ impl Uring {
         let connect = opcode::Connect::new(Fd(raw), dial.to.as_ptr().cast(), dial.to.len())
             .build()
             .user_data(Name::of_dial(Op::Connect, id));
-        if nodelay && self.ring.features().setsockopt {
+        let by_ring = self.ring.features().setsockopt;
+        if nodelay && !by_ring {
+            SockRef::from(fd).set_tcp_nodelay(true)?;
+        }
+        self.chain.clear();
+        if nodelay && by_ring {
             let nodelay = opcode::SetSockOpt::new(
                 Fd(raw),
                 libc::IPPROTO_TCP as u32,
                 libc::TCP_NODELAY as u32,
                 (&raw const ON).cast(),
                 size_of_val(&ON) as u32,
-            )
-            .build()
-            .user_data(ASIDE)
-            .flags(squeue::Flags::IO_LINK | self.ring.features().quiet());
-            // SAFETY: INV-4: `ON` is static; the address is boxed in the dial, which stays in
-            // `dials` until the CONNECT completes; the descriptor is owned by the same dial.
-            unsafe { self.ring.push(&[nodelay, connect]) }?;
-        } else {
-            if nodelay {
-                SockRef::from(fd).set_tcp_nodelay(true)?;
+            );
+            let quiet = self.ring.features().quiet();
+            self.chain.push(link(nodelay.build().user_data(ASIDE).flags(quiet)));
+        }
+        match dial.watch {
+            Some(slot) => {
+                let watch = self.arm(slot, raw);
+                self.chain.extend([link(connect), watch]);
             }
-            // SAFETY: as above.
-            unsafe { self.ring.push(&[connect]) }?;
+            None => self.chain.push(connect),
+        }
+        // SAFETY: INV-4: `ON` is static; the address is boxed in the dial, which stays in `dials`
+        // until the CONNECT completes; the descriptor is owned by the same dial until then. The poll
+        // follows in the kernel before this thread is back from there with the CONNECT's completion,
+        // and holds the file itself.
+        if let Err(error) = unsafe { self.ring.push(&self.chain) } {
+            self.disarm(&dial);
+            return Err(error);
         }
         self.dials.insert(id, dial);
         Ok(())
@@ -184,15 +204,24 @@ impl Uring {
             let choice = self.ports.choose(&dial.target.options, dial.tries);
             if let Some(choice) = choice.filter(|_| !dial.gave_up) {
                 dial.fd = Some(fd);
+                self.disarm(&dial);
                 if let Err(error) = self.connect(id, dial, choice, false) {
                     events.push_back(Event::Dialed(id, Err(error)));
                 }
                 return;
             }
         }
+        self.disarm(&dial);
         // A cancelled CONNECT leaves the socket in SYN_SENT: it has to be closed.
         self.close_aside(fd);
         events.push_back(Event::Dialed(id, Err(error)));
+    }
+
+    /// The watch of a dial whose chain broke was never armed.
+    fn disarm(&mut self, dial: &Dial) {
+        if let Some(slot) = dial.watch {
+            self.forget(slot);
+        }
     }
 
     /// Closes a socket that never got into the pool.

@@ -273,8 +273,7 @@ fn a_dial_that_waited_for_its_turn_outlives_the_ring() {
         let dial = rig.notes.borrow().dialed[0];
         let (socket, _peer) = rig.connection();
         rig.worker.on_dialed(dial, Ok(socket));
-        let done = rig.worker.tasks.join_next_with_id().await.expect("the connector runs");
-        rig.worker.on_step(done);
+        rig.hand_over();
         checkout.await.expect("nothing was wrong with it").discard();
     });
 }
