@@ -698,7 +698,7 @@ mutant dial-over-keeps-the-pools-permit totals engine/totals.rs \
     'put(&self.dials);
     }' '}'
 mutant nobody-makes-room totals:return_vs_wait engine/totals.rs \
-    'hungry > 0 && !live' 'false && !live'
+    '< hungry && !live' '< hungry && false && !live'
 mutant ends-uncounted "$oracle" engine/totals.rs \
     'self.leaving.fetch_sub(1, Ordering::Relaxed);' ''
 mutant fence-in-feed-off totals engine/dial.rs \

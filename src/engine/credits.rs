@@ -230,6 +230,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_batch_is_an_eighth_of_a_lanes_share_and_one_at_least() {
+        assert_eq!(
+            [(1, 80), (4, 64), (4, 31), (64, 0)].map(|(lanes, cap)| batch(lanes, cap)),
+            [10, 2, 1, 1]
+        );
+    }
+
+    #[test]
     fn a_cap_that_sinks_is_paid_with_free_credits_first() {
         let credits = Credits::new(2, 10);
         assert!((0..4).all(|_| credits.take(0)));
@@ -277,7 +285,12 @@ mod tests {
     #[test]
     fn one_lane_may_use_the_whole_cap_and_no_more() {
         let credits = Credits::new(4, 10);
+        assert!(!credits.is_full());
         assert_eq!((0..20).filter(|_| credits.take(2)).count(), 10);
+        assert!(credits.is_full());
+        credits.resize(9);
+        assert!(credits.is_full());
+        credits.resize(10);
         assert_eq!(credits.total_idle(), 10);
     }
 

@@ -109,7 +109,7 @@ impl<T, E, K> Totals<T, E, K> {
         // Relaxed: who asks has put a fence before; pairs with the one in `permit` and with that in
         // `feed`, which follows the end of each that leaves.
         let hungry = self.hungry.load(Ordering::Relaxed);
-        hungry > 0 && !live.is_free() && self.leaving.load(Ordering::Relaxed) < hungry
+        self.leaving.load(Ordering::Relaxed) < hungry && !live.is_free()
     }
 
     /// A connection is on its way out to make room, or was.
@@ -270,5 +270,107 @@ fn take(permits: &Option<Permits>) -> bool {
 fn put(permits: &Option<Permits>) {
     if let Some(permits) = permits {
         permits.put();
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::engine::{GroupLimits, ShardId};
+
+    type Groups = Totals<(), (), ()>;
+
+    /// Seats of groups with nothing in common.
+    fn seats<const N: usize>() -> [Arc<Seat<(), ()>>; N] {
+        core::array::from_fn(|_| {
+            let group = Arc::new(Group::new(ShardId(0), 1, GroupLimits::default()));
+            Arc::clone(&Group::seats(&group)[0])
+        })
+    }
+
+    #[test]
+    fn room_is_wanted_while_more_groups_starve_than_connections_leave() {
+        let limits = TotalLimits { max_live: Some(1), ..TotalLimits::default() };
+        let totals = Groups::new(1, &limits);
+        let [one, two] = seats();
+        assert!(!totals.is_room_wanted(), "nobody starves");
+        totals.starve(&one);
+        assert!(!totals.is_room_wanted(), "one may live");
+        assert!(totals.take() && !totals.take());
+        assert!(totals.is_room_wanted());
+        totals.note_leaving(true);
+        assert!(!totals.is_room_wanted(), "one leaves for the one");
+        totals.starve(&two);
+        assert!(totals.is_room_wanted(), "one leaves for two");
+        totals.note_leaving(false);
+        assert_eq!(totals.leaving_for_room(), 0);
+        totals.forget_starving();
+        assert!(totals.next_starving().is_none());
+        assert!(!totals.is_room_wanted());
+    }
+
+    #[test]
+    fn without_a_limit_no_room_is_wanted() {
+        let totals = Groups::new(1, &TotalLimits::default());
+        let [one] = seats();
+        totals.starve(&one);
+        assert!(!totals.is_room_wanted());
+        assert!(
+            !totals.are_limited() && totals.are_free() && totals.may_live() && totals.may_rest()
+        );
+    }
+
+    #[test]
+    fn a_group_stands_once_among_the_starving() {
+        let totals = Groups::new(1, &TotalLimits::default());
+        let [one, two] = seats();
+        for seat in [&one, &two, &one] {
+            totals.starve(seat);
+        }
+        let first = totals.next_starving().expect("two starve");
+        assert!(Arc::ptr_eq(&first.group, &one.group));
+        totals.starve(&one);
+        assert!(totals.lacks_room(1), "two starve and none leaves");
+        let mut left = 0;
+        while totals.next_starving().is_some() {
+            left += 1;
+        }
+        assert_eq!(left, 2);
+    }
+
+    #[test]
+    fn room_lacks_for_the_need_of_one_and_one_of_each_other() {
+        let totals = Groups::new(1, &TotalLimits::default());
+        let [one, two] = seats();
+        totals.starve(&one);
+        totals.starve(&two);
+        totals.note_leaving(true);
+        totals.note_leaving(true);
+        assert!(!totals.lacks_room(1));
+        assert!(totals.lacks_room(2));
+        totals.note_leaving(true);
+        assert!(!totals.lacks_room(2));
+    }
+
+    #[test]
+    fn each_limit_is_its_own() {
+        let live = TotalLimits { max_live: Some(2), ..TotalLimits::default() };
+        let dials = TotalLimits { max_dialing: Some(1), ..TotalLimits::default() };
+        let idle = TotalLimits { max_idle: Some(1), ..TotalLimits::default() };
+        let [live, dials, idle] = [live, dials, idle].map(|limits| Groups::new(1, &limits));
+        assert!(live.are_limited() && dials.are_limited() && !idle.are_limited());
+        assert!(live.take() && live.may_live() && live.take() && !live.may_live() && !live.take());
+        assert!(!live.are_free() && live.may_rest());
+        assert!(dials.take() && !dials.take() && !dials.are_free() && dials.may_live());
+        let credits = idle.idle.as_ref().expect("a limit");
+        assert!(idle.may_rest() && credits.take(0) && !idle.may_rest() && idle.may_live());
+    }
+
+    #[test]
+    fn a_permit_to_live_without_one_to_dial_is_put_back() {
+        let limits = TotalLimits { max_live: Some(5), max_dialing: Some(1), max_idle: None };
+        let totals = Groups::new(1, &limits);
+        assert!(totals.take() && !totals.take());
+        assert_eq!(totals.live.as_ref().map(Permits::live), Some(1));
     }
 }
