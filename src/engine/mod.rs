@@ -51,6 +51,8 @@ mod ramp;
 mod regressions;
 mod retention;
 mod ring;
+#[cfg(all(test, not(loom)))]
+mod rules;
 mod salvage;
 #[cfg(all(any(test, fuzzing), not(any(loom, model))))]
 mod seeded;

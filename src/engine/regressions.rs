@@ -3,23 +3,23 @@
 use super::*;
 use crate::{clock::Tick, sync::Arc};
 
-type TestEngine = Engine<u32, &'static str>;
-type TestGroup = Group<u32, &'static str>;
-type TestSeat = Arc<Seat<u32, &'static str>>;
-type TestLease = Lease<u32, &'static str>;
+pub(super) type TestEngine = Engine<u32, &'static str>;
+pub(super) type TestGroup = Group<u32, &'static str>;
+pub(super) type TestSeat = Arc<Seat<u32, &'static str>>;
+pub(super) type TestLease = Lease<u32, &'static str>;
 
 const S0: ShardId = ShardId(0);
 
-fn at(millis: u32) -> Tick {
+pub(super) fn at(millis: u32) -> Tick {
     Tick::from_millis(millis)
 }
 
-fn seats(shards: usize, limits: GroupLimits) -> Box<[TestSeat]> {
+pub(super) fn seats(shards: usize, limits: GroupLimits) -> Box<[TestSeat]> {
     TestGroup::seats(&Arc::new(TestGroup::new(S0, shards, limits)))
 }
 
 /// Carries out every duty: dials succeed.
-fn work(engine: &TestEngine, shards: usize, now: Tick) -> (usize, usize) {
+pub(super) fn work(engine: &TestEngine, shards: usize, now: Tick) -> (usize, usize) {
     let (mut dials, mut closes) = (0, 0);
     loop {
         let mut any = false;
@@ -45,7 +45,7 @@ fn work(engine: &TestEngine, shards: usize, now: Tick) -> (usize, usize) {
     }
 }
 
-fn take(waiter: &GroupWaiter<u32, &'static str>) -> Option<Outcome<u32, &'static str>> {
+pub(super) fn take(waiter: &GroupWaiter<u32, &'static str>) -> Option<Outcome<u32, &'static str>> {
     let mut cx = core::task::Context::from_waker(Waker::noop());
     match waiter.poll(&mut cx) {
         core::task::Poll::Ready(outcome) => Some(outcome),
@@ -53,7 +53,7 @@ fn take(waiter: &GroupWaiter<u32, &'static str>) -> Option<Outcome<u32, &'static
     }
 }
 
-fn leased(engine: &TestEngine, seat: &TestSeat, shards: usize, now: Tick) -> TestLease {
+pub(super) fn leased(engine: &TestEngine, seat: &TestSeat, shards: usize, now: Tick) -> TestLease {
     let waiter = engine.wait(seat, 1, now).unwrap();
     work(engine, shards, now);
     match take(&waiter) {

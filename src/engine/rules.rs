@@ -1,0 +1,133 @@
+//! Rules of the engine that its oracle meets only now and then, each by itself.
+
+use super::{
+    regressions::{TestEngine, TestLease, TestSeat, at, leased, seats, take, work},
+    *,
+};
+use crate::{clock::Tick, sync::Arc};
+
+const S0: ShardId = ShardId(0);
+
+/// An engine of one shard whose groups share limits.
+fn limited(max_live: u32, max_idle: u32) -> TestEngine {
+    let limits =
+        TotalLimits { max_live: Some(max_live), max_idle: Some(max_idle), max_dialing: None };
+    TestEngine::with_totals(1, 256, &limits)
+}
+
+fn group() -> TestSeat {
+    Arc::clone(&seats(1, GroupLimits::DEFAULT)[0])
+}
+
+/// A connection of that name, in use.
+fn named(engine: &TestEngine, seat: &TestSeat, name: u32, now: Tick) -> TestLease {
+    let mut lease = leased(engine, seat, 1, now);
+    lease.tenant.conn = name;
+    lease
+}
+
+fn idle(engine: &TestEngine, seat: &TestSeat) -> u32 {
+    engine.counts(seat.group()).idle
+}
+
+/// The names of what is to be closed, which is closed.
+fn closed(engine: &TestEngine, now: Tick) -> Vec<(u32, CloseReason)> {
+    let duties = core::iter::from_fn(|| engine.next_duty(S0)).collect::<Vec<_>>();
+    let mut names = Vec::new();
+    for duty in duties {
+        let Duty::Close(doomed) = duty else { panic!("{duty:?}") };
+        names.push((doomed.conn.expect("the engine's own"), doomed.place.reason()));
+        engine.vacate(doomed.place, now);
+    }
+    names
+}
+
+#[test]
+fn the_oldest_of_more_than_a_look_keeps_go_in_the_order_of_their_rest() {
+    let limits = GroupLimits { max_live: 200, max_idle: 200, ..GroupLimits::DEFAULT };
+    let (engine, seat) = (TestEngine::new(1, 256), Arc::clone(&seats(1, limits)[0]));
+    let leases: Vec<_> = (0..150).map(|name| named(&engine, &seat, name, at(0))).collect();
+    for lease in leases {
+        let rested = at(1 + lease.tenant.conn);
+        engine.give_back(lease, rested);
+    }
+    for name in 0..150 {
+        assert!(engine.evict_oldest(CloseReason::Surplus));
+        assert_eq!(closed(&engine, at(200)), [(name, CloseReason::Surplus)]);
+    }
+    assert!(!engine.evict_oldest(CloseReason::Surplus), "nothing rests any more");
+}
+
+#[test]
+fn a_look_in_vain_is_not_repeated_within_eight_milliseconds() {
+    let (engine, seat) = (TestEngine::new(1, 8), group());
+    let leases = [1, 2, 3].map(|name| named(&engine, &seat, name, at(0)));
+    engine.evict_oldest_soon(at(0));
+    leases.into_iter().for_each(|lease| engine.give_back(lease, at(1)));
+    engine.evict_oldest_soon(at(7));
+    assert_eq!(idle(&engine, &seat), 3, "it was in vain a moment ago");
+    engine.evict_oldest_soon(at(8));
+    engine.evict_oldest_soon(at(8));
+    assert_eq!(idle(&engine, &seat), 1, "and a look that finds one may be repeated");
+}
+
+#[test]
+fn what_comes_to_rest_makes_room_for_a_group_that_starves() {
+    let engine = limited(2, 2);
+    let (first, second) = (group(), group());
+    let [one, two] = [1, 2].map(|name| named(&engine, &first, name, at(0)));
+    let waiter = engine.wait(&second, 1, at(0)).unwrap();
+    assert!(engine.next_duty(S0).is_none(), "two live and two may");
+    engine.give_back(one, at(1));
+    assert_eq!(closed(&engine, at(2)), [(1, CloseReason::Evicted)]);
+    assert_eq!(work(&engine, 1, at(3)), (1, 0));
+    assert!(matches!(take(&waiter), Some(Outcome::Ready(_))));
+    engine.give_back(two, at(4));
+    assert_eq!(idle(&engine, &first), 1, "nobody starves any more");
+}
+
+#[test]
+fn a_look_in_vain_keeps_nothing_that_comes_to_rest_from_making_room() {
+    let engine = limited(1, 1);
+    let (first, second) = (group(), group());
+    let lease = named(&engine, &first, 1, at(0));
+    let _waiter = engine.wait(&second, 1, at(0)).unwrap();
+    engine.evict_oldest_soon(at(0));
+    engine.give_back(lease, at(0));
+    assert_eq!(closed(&engine, at(0)), [(1, CloseReason::Evicted)]);
+}
+
+#[test]
+fn at_the_pools_cap_the_oldest_at_rest_makes_way() {
+    let engine = limited(8, 1);
+    let (first, second) = (group(), group());
+    let one = named(&engine, &first, 1, at(0));
+    let two = named(&engine, &second, 2, at(0));
+    engine.give_back(one, at(1));
+    engine.give_back(two, at(2));
+    assert_eq!(closed(&engine, at(3)), [(1, CloseReason::Evicted)]);
+    assert_eq!((idle(&engine, &first), idle(&engine, &second)), (0, 1));
+}
+
+#[test]
+fn a_reset_makes_siblings_suspect_and_a_fin_does_not() {
+    for (reason, suspicious) in [(CloseReason::PeerReset, true), (CloseReason::PeerClosed, false)] {
+        // One that rests, and one that is in use and comes back.
+        for in_use in [false, true] {
+            let (engine, seat) = (TestEngine::new(1, 8), group());
+            let [dies, sibling] = [1, 2].map(|name| named(&engine, &seat, name, at(10)));
+            let index = dies.index();
+            engine.give_back(sibling, at(20));
+            if in_use {
+                engine.hang_up(S0, index, reason, at(30));
+                engine.give_back(dies, at(31));
+            } else {
+                engine.give_back(dies, at(21));
+                engine.hang_up(S0, index, reason, at(30));
+            }
+            assert_eq!(closed(&engine, at(32)), [(1, reason)]);
+            let sibling = engine.checkout(seat.group(), S0, 1).expect("it rests");
+            assert_eq!(seat.group().suspects(&sibling), suspicious, "{reason:?} in use: {in_use}");
+        }
+    }
+}
