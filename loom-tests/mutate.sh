@@ -6,14 +6,16 @@
 #   loom-tests/mutate.sh fence      those whose name matches "fence", a regular expression
 #   loom-tests/mutate.sh --part 1/4 every fourth, from the second on
 #   loom-tests/mutate.sh --check    none: whether each text is found exactly once, and each model
+#   loom-tests/mutate.sh --compile  the same, and whether each compiles; some minutes
 #
 # A mutant is an exact text in one file. If the text is not found exactly once the script stops:
 # a mutant that no longer applies would count as killed or survived for nothing.
 set -euo pipefail
 
-only=${1:-} check= part=0 parts=1
+only=${1:-} check= compile= part=0 parts=1
 case $only in
 --check) check=yes only= ;;
+--compile) check=yes compile=yes only= ;;
 --part) part=${2%/*} parts=${2#*/} only= ;;
 esac
 
@@ -120,6 +122,9 @@ PY
         for entry in $tests; do
             exists "$name" "$entry"
         done
+        if [[ $compile ]]; then
+            compiles "$name" "$tests"
+        fi
         cp "$work/pristine/$file" "$work/tree/src/$file"
         return
     fi
@@ -165,6 +170,20 @@ exists() {
     fi
     echo "$name: no test is called $2"
     exit 1
+}
+
+# Notes what does not compile, by itself: that ends no check of the others.
+compiles() {
+    local flags="--cfg loom"
+    if [[ $2 == unit:* || $2 == shuttle:* ]]; then
+        flags=
+    fi
+    if ! (cd "$work/tree" && RUSTFLAGS=$flags cargo check --package corepool --lib) \
+        >"$work/build" 2>&1; then
+        cat "$work/build"
+        echo "$1 does not compile"
+        wrong=$((wrong + 1))
+    fi
 }
 
 # Seconds for the tests of one mutant.
@@ -1046,6 +1065,10 @@ if [[ $check ]]; then
     left=$(untouched)
     if [[ $left ]]; then
         echo "$left"
+        exit 1
+    fi
+    if ((wrong > 0)); then
+        echo "$wrong do not compile"
         exit 1
     fi
     echo "$found mutants apply, and one at least to each ordering"

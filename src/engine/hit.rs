@@ -187,7 +187,7 @@ impl<T, E, K> Engine<T, E, K> {
 
     /// InUse → Idle and a hint in the lane; or, where that may not be, → Closing.
     #[inline(always)] // as for `take_from`
-    fn rest(&self, lease: Lease<T, E, K>, seat: &Seat<T, E, K>, now: Tick) {
+    pub(super) fn rest(&self, lease: Lease<T, E, K>, seat: &Seat<T, E, K>, now: Tick) {
         let (shard, index, group) = (seat.shard, lease.index, &*seat.group);
         if !seat.account.take() && !group.credits.take_slow(group.lane_index(shard)) {
             return self.discard(lease, CloseReason::Surplus);

@@ -131,3 +131,70 @@ fn a_reset_makes_siblings_suspect_and_a_fin_does_not() {
         }
     }
 }
+
+#[test]
+fn so_many_unanswered_pings_in_a_row_end_a_connection() {
+    let limits =
+        GroupLimits { ping_interval_ms: 100, ping_max_failures: 2, ..GroupLimits::DEFAULT };
+    let (engine, seat) = (TestEngine::new(1, 8), Arc::clone(&seats(1, limits)[0]));
+    let lease = named(&engine, &seat, 1, at(0));
+    engine.give_back(lease, at(0));
+    let asked = |now| {
+        let mut quiet = Vec::new();
+        assert_eq!(engine.sweep(S0, at(now), &mut quiet), 0);
+        assert!(quiet.len() <= 1);
+        quiet.pop()
+    };
+    assert!(asked(99).is_none());
+    engine.unanswered(asked(100).expect("it was quiet"), at(110));
+    engine.answered(asked(250).expect("it rests on"), at(260));
+    engine.unanswered(asked(400).expect("it rests on"), at(410));
+    assert_eq!((idle(&engine, &seat), closed(&engine, at(410))), (1, vec![]));
+    engine.unanswered(asked(550).expect("it rests on"), at(560));
+    assert_eq!(closed(&engine, at(560)), [(1, CloseReason::PingFailed)]);
+}
+
+#[test]
+fn a_pass_dials_ahead_for_those_in_use_and_those_that_wait() {
+    let limits = GroupLimits { preconnect_percent: 200, max_live: 6, ..GroupLimits::DEFAULT };
+    let (engine, seats) = (TestEngine::new(1, 16), seats(1, limits));
+    let leases = [1, 2].map(|name| named(&engine, &seats[0], name, at(0)));
+    leases.into_iter().for_each(|lease| engine.give_back(lease, at(0)));
+    assert!(engine.evict_oldest(CloseReason::Surplus), "what was dialled ahead rests too");
+    while engine.evict_oldest(CloseReason::Surplus) {}
+    closed(&engine, at(1));
+    let _in_use = [1, 2].map(|name| named(&engine, &seats[0], name, at(2)));
+    while engine.evict_oldest(CloseReason::Surplus) {}
+    closed(&engine, at(3));
+    engine.tend(&seats, at(4));
+    assert_eq!(work(&engine, 1, at(5)), (2, 0), "two are in use, and two more shall be there");
+}
+
+#[test]
+fn a_pass_counts_what_rests_and_what_is_being_dialled() {
+    let limits = GroupLimits { min_idle: 4, ..GroupLimits::DEFAULT };
+    let (engine, seats) = (TestEngine::new(1, 16), seats(1, limits));
+    let lease = named(&engine, &seats[0], 1, at(0));
+    engine.give_back(lease, at(0));
+    engine.tend(&seats, at(1));
+    let dials: Vec<_> = core::iter::from_fn(|| engine.next_duty(S0)).collect();
+    assert_eq!(dials.len(), 3);
+    engine.tend(&seats, at(2));
+    assert!(engine.next_duty(S0).is_none(), "three are under way");
+}
+
+#[test]
+fn a_group_wants_tending_while_it_has_or_wants_something() {
+    let engine = TestEngine::new(1, 8);
+    let seat = group();
+    assert!(!engine.wants_tending(seat.group()));
+    let lease = named(&engine, &seat, 1, at(0));
+    assert!(engine.wants_tending(seat.group()));
+    engine.discard(lease, CloseReason::Surplus);
+    closed(&engine, at(1));
+    assert!(!engine.wants_tending(seat.group()));
+    let filled = seats(1, GroupLimits { min_idle: 1, ..GroupLimits::DEFAULT });
+    assert!(engine.wants_tending(filled[0].group()));
+    engine.close(filled[0].group());
+    assert!(!engine.wants_tending(filled[0].group()));
+}

@@ -249,3 +249,28 @@ impl<T> fmt::Debug for Slot<T> {
         f.debug_struct("Slot").field("state", &self.state()).finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_period_of_rest_is_over_with_its_checkout_and_is_not_the_next() {
+        let slot = Slot::new();
+        let ticket = slot.reserve().expect("vacant");
+        assert!(slot.fulfil(ticket));
+        let (rested, until) = (Tick::from_millis(5), Tick::from_millis(9));
+        let first = slot.give_back('a', rested, until).expect("alive");
+        assert!(slot.is_resting(first));
+        assert_eq!(slot.resting(), Some((first, until)));
+        assert_eq!(slot.resting_since(), Some((first, rested)));
+        assert_eq!(slot.checkout(first), Some('a'));
+        assert!(!slot.is_resting(first), "in use");
+        assert_eq!((slot.resting(), slot.resting_since()), (None, None));
+        let second = slot.give_back('b', until, until).expect("alive");
+        assert!(!slot.is_resting(first) && slot.is_resting(second), "another period");
+        assert_eq!((slot.checkout(first), slot.expire(first)), (None, None));
+        assert_eq!(slot.expire(second), Some('b'));
+        assert_eq!(slot.state(), State::Closing);
+    }
+}
