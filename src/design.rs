@@ -221,6 +221,11 @@
 //! system calls where tokio takes 7, but only about 0.8 of its CPU; one cross-core wake costs more
 //! than a connect, so the ring lives on the consumer's thread; two plain phases (SOCKET for all,
 //! then NODELAY linked to CONNECT for all) are as fast as chains with direct descriptors.
+//! Where no dial is under way the socket is made by socket(2), which costs less than a round of the
+//! ring; the ring makes those of the rest of a batch. The watch of a dial to one address is linked to
+//! its CONNECT and costs no submission (an address of a name may lose its race, and a slot has one
+//! watch). The worker hands a socket to the connector once its watch is submitted, and polls the
+//! connector itself: one that has nothing to wait for costs no task.
 //! Set-up flags by a ladder: `SINGLE_ISSUER | COOP_TASKRUN | TASKRUN_FLAG | SUBMIT_ALL` (6.0),
 //! the same without `SINGLE_ISSUER` (5.19), none (5.7, the first where a CONNECT waits for a
 //! non-blocking socket). SOCKET, the SETSOCKOPT command and
