@@ -198,3 +198,70 @@ fn a_group_wants_tending_while_it_has_or_wants_something() {
     engine.close(filled[0].group());
     assert!(!engine.wants_tending(filled[0].group()));
 }
+
+/// The dials that are to be begun, by shard.
+fn dials<const N: usize>(engine: &TestEngine) -> [Vec<Reservation<u32, &'static str>>; N] {
+    core::array::from_fn(|shard| {
+        let duties = core::iter::from_fn(|| engine.next_duty(ShardId(shard as u16)));
+        let dials = duties.filter_map(|duty| match duty {
+            Duty::Dial(dial) => Some(dial),
+            _ => None,
+        });
+        dials.collect()
+    })
+}
+
+#[test]
+fn owed_dials_go_round_the_shards_and_begin_once() {
+    let engine = TestEngine::new(2, 8);
+    let seats = seats(2, GroupLimits::DEFAULT);
+    seats[0].group().begin(5);
+    assert!(engine.wants_tending(seats[0].group()));
+    engine.dial_owed(&seats, at(0));
+    let begun = dials::<2>(&engine);
+    assert_eq!(begun.map(|dials| dials.len()), [3, 2]);
+    engine.dial_owed(&seats, at(1));
+    assert_eq!(dials::<2>(&engine).map(|dials| dials.len()), [0, 0]);
+}
+
+#[test]
+fn dials_that_are_owed_wait_for_the_breaker() {
+    let engine = TestEngine::new(1, 8);
+    let seats = seats(1, GroupLimits { breaker: 1, ..GroupLimits::DEFAULT });
+    seats[0].group().begin(2);
+    engine.force_breaker(&seats[0], BreakerMode::ForcedOpen, at(0));
+    engine.dial_owed(&seats, at(0));
+    assert_eq!(dials::<1>(&engine)[0].len(), 0);
+    engine.force_breaker(&seats[0], BreakerMode::ForcedClosed, at(1));
+    engine.tend(&seats, at(1));
+    assert_eq!(dials::<1>(&engine)[0].len(), 2);
+}
+
+#[test]
+fn what_is_owed_is_forgotten_where_as_many_live_as_may() {
+    let engine = TestEngine::new(1, 8);
+    let seats = seats(1, GroupLimits { max_live: 2, ..GroupLimits::DEFAULT });
+    seats[0].group().begin(3);
+    engine.dial_owed(&seats, at(0));
+    let [begun] = dials::<1>(&engine);
+    assert_eq!(begun.len(), 2);
+    for dial in &begun {
+        assert!(engine.abandon(dial, Failure::GivenUp, at(1)));
+    }
+    engine.dial_owed(&seats, at(2));
+    assert_eq!(dials::<1>(&engine)[0].len(), 0);
+}
+
+#[test]
+fn a_caller_has_as_many_dialled_ahead_as_the_ratio_says_and_three_at_most() {
+    for (percent, callers, begun) in
+        [(100, 1, 1), (101, 1, 2), (200, 2, 4), (250, 1, 3), (900, 1, 4)]
+    {
+        let engine = TestEngine::new(1, 32);
+        let limits = GroupLimits { preconnect_percent: percent, ..GroupLimits::DEFAULT };
+        let seats = seats(1, limits);
+        let waiting = (0..callers).map(|_| engine.wait(&seats[0], 1, at(0)).unwrap());
+        let _waiting: Vec<_> = waiting.collect();
+        assert_eq!(dials::<1>(&engine)[0].len(), begun, "{percent} %, {callers}");
+    }
+}
