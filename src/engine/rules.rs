@@ -265,3 +265,75 @@ fn a_caller_has_as_many_dialled_ahead_as_the_ratio_says_and_three_at_most() {
         assert_eq!(dials::<1>(&engine)[0].len(), begun, "{percent} %, {callers}");
     }
 }
+
+#[test]
+fn the_pools_limits_sink_and_what_rests_above_them_is_closed() {
+    let engine = limited(6, 6);
+    let seat = group();
+    let leases = [1, 2, 3, 4, 5].map(|name| named(&engine, &seat, name, at(0)));
+    for lease in leases {
+        let rested = at(lease.tenant.conn);
+        engine.give_back(lease, rested);
+    }
+    assert_eq!((engine.total_live(), engine.total_idle()), (Some(5), Some(5)));
+    let limits = TotalLimits { max_live: Some(6), max_idle: Some(4), max_dialing: None };
+    engine.resize_totals(&limits, at(10));
+    assert_eq!(closed(&engine, at(10)), [(1, CloseReason::Shrunk)]);
+    let limits = TotalLimits { max_live: Some(2), max_idle: Some(4), max_dialing: None };
+    engine.resize_totals(&limits, at(11));
+    assert_eq!(closed(&engine, at(11)), [(2, CloseReason::Shrunk), (3, CloseReason::Shrunk)]);
+    assert_eq!((engine.total_live(), engine.total_idle()), (Some(2), Some(2)));
+    engine.tend_totals(at(12));
+    assert_eq!(closed(&engine, at(12)), []);
+}
+
+#[test]
+fn a_raised_limit_of_the_pool_serves_who_starves() {
+    let engine = limited(1, 1);
+    let (first, second) = (group(), group());
+    let _held = named(&engine, &first, 1, at(0));
+    let _waiter = engine.wait(&second, 1, at(0)).unwrap();
+    let limits = TotalLimits { max_live: Some(2), max_idle: Some(1), max_dialing: None };
+    engine.resize_totals(&limits, at(1));
+    assert_eq!(dials::<1>(&engine)[0].len(), 1);
+}
+
+#[test]
+fn relief_closes_as_many_as_rest_and_says_how_many() {
+    let (engine, seat) = (TestEngine::new(1, 8), group());
+    let leases = [1, 2, 3].map(|name| named(&engine, &seat, name, at(0)));
+    leases.into_iter().for_each(|lease| engine.give_back(lease, at(1)));
+    assert_eq!((engine.relieve(0), engine.relieve(2), engine.relieve(2)), (0, 2, 1));
+    assert_eq!((engine.total_live(), engine.total_idle()), (None, None));
+}
+
+#[test]
+fn a_group_is_held_once_and_resumed_once() {
+    let (engine, seat) = (TestEngine::new(1, 8), group());
+    let lease = named(&engine, &seat, 1, at(0));
+    assert!(!engine.resume(&seat, at(0)), "it is not held");
+    assert!(engine.hold(seat.group()) && !engine.hold(seat.group()));
+    let [one, two] = [(), ()].map(|()| engine.wait(&seat, 1, at(0)).unwrap());
+    engine.give_back(lease, at(1));
+    assert_eq!((one.is_filled(), work(&engine, 1, at(1))), (false, (0, 0)));
+    assert!(engine.resume(&seat, at(2)) && !engine.resume(&seat, at(2)));
+    assert!(one.is_filled() && !two.is_filled());
+    assert_eq!(work(&engine, 1, at(2)), (1, 0));
+    assert!(two.is_filled());
+}
+
+#[test]
+fn an_evicted_group_ends_what_it_had_and_nothing_that_comes() {
+    let (engine, seat) = (TestEngine::new(1, 8), group());
+    let [rests, used] = [1, 2].map(|name| named(&engine, &seat, name, at(0)));
+    engine.give_back(rests, at(1));
+    engine.evict(seat.group());
+    assert_eq!(closed(&engine, at(2)), [(1, CloseReason::Purged)]);
+    assert!(engine.is_dead(&used));
+    engine.give_back(used, at(3));
+    assert_eq!(closed(&engine, at(3)), [(2, CloseReason::Purged)]);
+    let lease = named(&engine, &seat, 3, at(4));
+    assert!(!engine.is_dead(&lease));
+    engine.give_back(lease, at(5));
+    assert_eq!((idle(&engine, &seat), closed(&engine, at(5))), (1, vec![]));
+}
