@@ -149,3 +149,19 @@ impl<V> fmt::Debug for Inbox<V> {
         f.debug_struct("Inbox").field("is_empty", &self.is_empty()).finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ring_is_in_order_and_knows_its_bounds() {
+        let ring = Ring::new(2);
+        assert!(ring.is_empty());
+        assert_eq!((ring.push('a'), ring.push('b'), ring.push('c')), (Ok(()), Ok(()), Err('c')));
+        assert!(!ring.is_empty());
+        assert_eq!((ring.pop(), ring.pop(), ring.pop()), (Some('a'), Some('b'), None));
+        assert!(ring.is_empty());
+        assert_eq!((Ring::<char>::new(0).capacity(), ring.capacity()), (1, 2));
+    }
+}
