@@ -337,3 +337,47 @@ fn an_evicted_group_ends_what_it_had_and_nothing_that_comes() {
     engine.give_back(lease, at(5));
     assert_eq!((idle(&engine, &seat), closed(&engine, at(5))), (1, vec![]));
 }
+
+#[test]
+fn a_ping_is_due_after_its_interval_and_never_without_one() {
+    for (interval, due) in [(100, [0, 1]), (u32::MAX, [0, 0])] {
+        let limits = GroupLimits { ping_interval_ms: interval, ..GroupLimits::DEFAULT };
+        let (engine, seats) = (TestEngine::new(1, 8), seats(1, limits));
+        let lease = named(&engine, &seats[0], 1, at(0));
+        engine.give_back(lease, at(0));
+        for (now, due) in [50, 150].into_iter().zip(due) {
+            // The sweep that follows looks at everything.
+            engine.resize(&seats, &limits, at(now));
+            let mut quiet = Vec::new();
+            engine.sweep(S0, at(now), &mut quiet);
+            assert_eq!(quiet.len(), due, "{interval} at {now}");
+            quiet.into_iter().for_each(|lease| engine.answered(lease, at(now)));
+        }
+    }
+}
+
+#[test]
+fn what_has_answered_a_ping_is_counted_once_among_the_idle() {
+    let limits = GroupLimits { ping_interval_ms: 100, min_idle: 2, ..GroupLimits::DEFAULT };
+    let (engine, seats) = (TestEngine::new(1, 8), seats(1, limits));
+    let lease = named(&engine, &seats[0], 1, at(0));
+    engine.give_back(lease, at(0));
+    let mut quiet = Vec::new();
+    engine.sweep(S0, at(100), &mut quiet);
+    engine.answered(quiet.pop().expect("it was quiet"), at(101));
+    engine.tend(&seats, at(102));
+    assert_eq!(dials::<1>(&engine)[0].len(), 1);
+}
+
+#[test]
+fn a_reset_lets_dials_go_that_the_backoff_held() {
+    let limits = GroupLimits { breaker: 1, ..GroupLimits::DEFAULT };
+    let (engine, seat) = (TestEngine::new(1, 8), Arc::clone(&seats(1, limits)[0]));
+    engine.dial_spare(&seat, at(0)).unwrap();
+    let [mut begun] = dials::<1>(&engine);
+    let dial = begun.pop().expect("one dial");
+    engine.abandon(&dial, Failure::Peer("refused"), at(1));
+    assert!(engine.dial_spare(&seat, at(2)).is_err());
+    engine.reset_breaker(&seat, at(2));
+    assert!(engine.dial_spare(&seat, at(2)).is_ok());
+}
