@@ -381,3 +381,28 @@ fn a_reset_lets_dials_go_that_the_backoff_held() {
     engine.reset_breaker(&seat, at(2));
     assert!(engine.dial_spare(&seat, at(2)).is_ok());
 }
+
+#[test]
+fn what_was_dialled_for_the_line_is_fresh_and_what_comes_back_is_not() {
+    let (engine, seat) = (TestEngine::new(1, 8), group());
+    let lease = leased(&engine, &seat, 1, at(0));
+    assert!(!lease.is_reused());
+    engine.give_back(lease, at(1));
+    let lease = engine.checkout(seat.group(), S0, 1).expect("it rests");
+    assert!(lease.is_reused());
+    let waiter = engine.wait(&seat, 1, at(2)).unwrap();
+    engine.give_back(lease, at(3));
+    assert!(matches!(take(&waiter), Some(Outcome::Ready(lease)) if lease.is_reused()));
+}
+
+#[test]
+fn who_starves_is_forgotten_with_the_engine() {
+    let engine = limited(1, 1);
+    let (first, second) = (group(), group());
+    let _held = named(&engine, &first, 1, at(0));
+    let _waiter = engine.wait(&second, 1, at(0)).unwrap();
+    let alive = Arc::downgrade(&second);
+    engine.forget_starving();
+    drop(second);
+    assert_eq!(alive.strong_count(), 0, "the queue keeps nobody alive");
+}

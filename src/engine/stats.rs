@@ -196,3 +196,43 @@ mod tests {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// Dashboards live off them.
+    #[test]
+    fn the_labels_of_the_reasons_stay_as_they_are() {
+        let labels = CloseReason::ALL.map(CloseReason::as_str).join(" ");
+        assert_eq!(
+            labels,
+            "peer_closed peer_reset unexpected_bytes discarded dirty idle_timeout max_lifetime \
+             max_uses ping_failed surplus overflow evicted shrunk purged retired unusable \
+             unwatched replaced pool_closed detached"
+        );
+    }
+
+    #[test]
+    fn every_reason_is_at_its_number() {
+        let numbers = CloseReason::ALL.map(|reason| reason as usize);
+        assert!(numbers.into_iter().eq(0..CloseReason::ALL.len()));
+    }
+
+    #[test]
+    fn lanes_are_added_up_each_count_by_itself() {
+        let lanes = [LaneCounters::default(), LaneCounters::default()];
+        for lane in &lanes {
+            (0..1).for_each(|_| lane.opened());
+            (0..2).for_each(|_| lane.reused());
+            (0..3).for_each(|_| lane.stolen());
+            (0..4).for_each(|_| lane.dial_failed());
+            (0..5).for_each(|_| lane.closed(CloseReason::Dirty));
+        }
+        let mut sum = GroupCounts::default();
+        lanes.iter().for_each(|lane| lane.add_to(&mut sum));
+        assert_eq!((sum.opened, sum.reused, sum.stolen, sum.dial_failures), (2, 4, 6, 8));
+        assert_eq!(sum.closed[CloseReason::Dirty as usize], 10);
+        assert_eq!(sum.closed.iter().sum::<u64>(), 10);
+    }
+}
