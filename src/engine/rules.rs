@@ -4,7 +4,10 @@ use super::{
     regressions::{TestEngine, TestLease, TestSeat, at, leased, seats, take, work},
     *,
 };
-use crate::{clock::Tick, sync::Arc};
+use crate::{
+    clock::Tick,
+    sync::{Arc, AtomicU32, Ordering},
+};
 
 const S0: ShardId = ShardId(0);
 
@@ -405,4 +408,39 @@ fn who_starves_is_forgotten_with_the_engine() {
     engine.forget_starving();
     drop(second);
     assert_eq!(alive.strong_count(), 0, "the queue keeps nobody alive");
+}
+
+#[test]
+fn a_raised_limit_feeds_so_many_groups_and_the_next_pass_the_others() {
+    let limits = TotalLimits { max_dialing: Some(1), ..TotalLimits::default() };
+    let engine = TestEngine::with_totals(1, 256, &limits);
+    let groups: Vec<_> = (0..101).map(|_| group()).collect();
+    let waiting: Vec<_> = groups.iter().map(|seat| engine.wait(seat, 1, at(0)).unwrap()).collect();
+    assert_eq!(dials::<1>(&engine)[0].len(), 1);
+    let limits = TotalLimits { max_dialing: Some(200), ..TotalLimits::default() };
+    engine.resize_totals(&limits, at(1));
+    assert_eq!(dials::<1>(&engine)[0].len(), 64);
+    engine.tend_totals(at(2));
+    assert_eq!(dials::<1>(&engine)[0].len(), 36);
+    assert!(waiting.iter().all(|waiter| !waiter.is_filled()));
+}
+
+#[test]
+fn whoever_is_served_is_woken() {
+    #[derive(Default)]
+    struct Woken(AtomicU32);
+    impl std::task::Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    let (engine, seat) = (TestEngine::new(1, 8), group());
+    let lease = leased(&engine, &seat, 1, at(0));
+    let waiter = engine.wait(&seat, 1, at(0)).unwrap();
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    assert!(waiter.poll(&mut core::task::Context::from_waker(&waker)).is_pending());
+    engine.give_back(lease, at(1));
+    assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+    assert!(take(&waiter).is_some());
 }

@@ -195,11 +195,6 @@ mod tests {
             assert_eq!(reason as usize, at, "{}", reason.as_str());
         }
     }
-}
-
-#[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
 
     /// Dashboards live off them.
     #[test]
@@ -211,12 +206,6 @@ mod tests {
              max_uses ping_failed surplus overflow evicted shrunk purged retired unusable \
              unwatched replaced pool_closed detached"
         );
-    }
-
-    #[test]
-    fn every_reason_is_at_its_number() {
-        let numbers = CloseReason::ALL.map(|reason| reason as usize);
-        assert!(numbers.into_iter().eq(0..CloseReason::ALL.len()));
     }
 
     #[test]
