@@ -444,3 +444,19 @@ fn whoever_is_served_is_woken() {
     assert_eq!(woken.0.load(Ordering::Relaxed), 1);
     assert!(take(&waiter).is_some());
 }
+
+#[test]
+fn a_breaker_that_closes_starts_slowly_unless_it_was_forced_closed() {
+    let limits =
+        GroupLimits { breaker: 1, slow_start_ms: 1000, max_live: 100, ..GroupLimits::DEFAULT };
+    let (engine, seat) = (TestEngine::new(1, 8), Arc::clone(&seats(1, limits)[0]));
+    let allowed = |now| seat.group().allowed(at(now));
+    engine.force_breaker(&seat, BreakerMode::ForcedClosed, at(10));
+    engine.force_breaker(&seat, BreakerMode::Auto, at(10));
+    assert_eq!(allowed(11), 100);
+    engine.force_breaker(&seat, BreakerMode::ForcedOpen, at(20));
+    assert_eq!(allowed(21), 100, "it has not closed yet");
+    engine.force_breaker(&seat, BreakerMode::Auto, at(30));
+    assert!(allowed(31) < 50, "{}", allowed(31));
+    assert_eq!(allowed(2000), 100);
+}
