@@ -576,7 +576,7 @@ impl<T, E, K> Group<T, E, K> {
 
     /// When a connection that is made now has lived long enough: spread at random, so that those
     /// of one burst do not end together.
-    fn end_of_life(&self, moment: Moment) -> Tick {
+    pub(super) fn end_of_life(&self, moment: Moment) -> Tick {
         let full = self.limits.max_lifetime_ms();
         let jitter = u64::from(full) * u64::from(self.limits.lifetime_jitter_percent()) / 100;
         let less = (jitter * u64::from(moment.random)) >> 32;

@@ -460,3 +460,23 @@ fn a_breaker_that_closes_starts_slowly_unless_it_was_forced_closed() {
     assert!(allowed(31) < 50, "{}", allowed(31));
     assert_eq!(allowed(2000), 100);
 }
+
+#[test]
+fn lives_end_at_random_within_the_jitter_before_their_full_length() {
+    for (percent, random, lived) in [
+        (20, 0, 1000),
+        (20, 1 << 31, 900),
+        (20, u32::MAX, 801),
+        (0, u32::MAX, 1000),
+        (100, 1 << 30, 750),
+    ] {
+        let limits = GroupLimits {
+            max_lifetime_ms: 1000,
+            lifetime_jitter_percent: percent,
+            ..GroupLimits::DEFAULT
+        };
+        let seats = seats(1, limits);
+        let ends = seats[0].group().end_of_life(Moment { now: at(7), random });
+        assert_eq!(ends.since(at(7)), lived, "{percent} %, {random}");
+    }
+}
