@@ -425,15 +425,23 @@ fn a_raised_limit_feeds_so_many_groups_and_the_next_pass_the_others() {
     assert!(waiting.iter().all(|waiter| !waiter.is_filled()));
 }
 
+#[derive(Default)]
+struct Woken(AtomicU32);
+
+impl std::task::Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Woken {
+    fn times(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 #[test]
 fn whoever_is_served_is_woken() {
-    #[derive(Default)]
-    struct Woken(AtomicU32);
-    impl std::task::Wake for Woken {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
     let (engine, seat) = (TestEngine::new(1, 8), group());
     let lease = leased(&engine, &seat, 1, at(0));
     let waiter = engine.wait(&seat, 1, at(0)).unwrap();
@@ -441,8 +449,40 @@ fn whoever_is_served_is_woken() {
     let waker = Waker::from(Arc::clone(&woken));
     assert!(waiter.poll(&mut core::task::Context::from_waker(&waker)).is_pending());
     engine.give_back(lease, at(1));
-    assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+    assert_eq!(woken.times(), 1);
     assert!(take(&waiter).is_some());
+}
+
+#[test]
+fn a_shards_driver_is_woken_for_its_own_duties() {
+    let engine = TestEngine::new(2, 8);
+    let seats = seats(2, GroupLimits::DEFAULT);
+    let drivers = [Arc::new(Woken::default()), Arc::new(Woken::default())];
+    let register = |shard: usize| {
+        let waker = Waker::from(Arc::clone(&drivers[shard]));
+        engine.register_driver(ShardId(shard as u16), &waker);
+    };
+    (0..2).for_each(register);
+    let _waiter = engine.wait(&seats[1], 1, at(0)).unwrap();
+    assert_eq!([0, 1].map(|shard: usize| drivers[shard].times()), [0, 1]);
+    (0..2).for_each(register);
+    engine.wake_driver(S0);
+    assert_eq!([0, 1].map(|shard: usize| drivers[shard].times()), [1, 1]);
+}
+
+#[test]
+fn slots_are_counted_by_shard_and_connections_by_group() {
+    let engine = TestEngine::new(2, 8);
+    let seats = seats(2, GroupLimits::DEFAULT);
+    let lease = leased(&engine, &seats[1], 2, at(0));
+    let _other = leased(&engine, &group(), 2, at(0));
+    assert_eq!(engine.slots_per_shard(), 8);
+    assert_eq!([0, 1].map(|shard| engine.slots_in_use(ShardId(shard))), [1, 1]);
+    engine.give_back(lease, at(1));
+    let _waiter = engine.wait(&seats[0], u32::MAX, at(1)).unwrap();
+    let counts = engine.counts(seats[0].group());
+    assert_eq!((counts.opened, counts.idle, counts.waiting, counts.dialing), (1, 1, 1, 1));
+    assert_eq!([0, 1].map(|shard| engine.slots_in_use(ShardId(shard))), [2, 1]);
 }
 
 #[test]
