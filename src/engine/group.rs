@@ -314,3 +314,93 @@ impl<T, E, K> Seat<T, E, K> {
 /// What the default cap comes to: a lane keeps its room when the cap is raised.
 const MIN_HINTS: usize = if cfg!(any(test, loom, model, fuzzing)) { 2 } else { 256 };
 const MAX_HINTS: usize = 1 << 16;
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::engine::{BreakerMode, Engine, regressions};
+
+    type TestGroup = Group<u32, &'static str>;
+
+    fn at(millis: u32) -> Tick {
+        Tick::from_millis(millis)
+    }
+
+    #[test]
+    fn lanes_are_shards_from_the_first_on_and_round() {
+        let group = Arc::new(TestGroup::new(ShardId(2), 3, GroupLimits::DEFAULT));
+        let round = |first| group.shards_from(ShardId(first)).map(ShardId::get).collect::<Vec<_>>();
+        assert_eq!(round(2), [2, 3, 4]);
+        assert_eq!(round(4), [4, 2, 3]);
+        assert_eq!([2, 3, 4].map(|shard| group.lane_index(ShardId(shard))), [0, 1, 2]);
+        let seats = Group::seats(&group);
+        assert_eq!(seats.iter().map(|seat| seat.shard().get()).collect::<Vec<_>>(), [2, 3, 4]);
+        for (at, seat) in seats.iter().enumerate() {
+            assert!(Arc::ptr_eq(&seat.lane, &group.lanes[at]));
+            assert!(Arc::ptr_eq(&seat.account, group.credits.account(at)));
+        }
+    }
+
+    #[test]
+    fn overflow_lives_by_permits_of_its_own() {
+        let limits = GroupLimits { max_live: 3, max_overflow: 2, ..GroupLimits::DEFAULT };
+        let group = TestGroup::new(ShardId(0), 1, limits);
+        let limit = |class| group.lives(class).limit();
+        assert_eq!([Class::Pooled, Class::Direct, Class::Overflow].map(limit), [3, 3, 2]);
+    }
+
+    #[test]
+    fn a_breaker_that_is_switched_off_holds_nobody_up() {
+        for (breaker, state) in [(1, BreakerState::Open), (0, BreakerState::Closed)] {
+            let limits = GroupLimits { breaker: 1, breaker_consecutive: 1, ..GroupLimits::DEFAULT };
+            let (engine, seats) = (Engine::new(1, 8), regressions::seats(1, limits));
+            let group = seats[0].group();
+            engine.dial_spare(&seats[0], at(0)).unwrap();
+            let Some(crate::engine::Duty::Dial(dial)) = engine.next_duty(ShardId(0)) else {
+                panic!()
+            };
+            engine.abandon(&dial, crate::engine::Failure::Peer("refused"), at(1));
+            engine.resize(&seats, &GroupLimits { breaker, ..limits }, at(1));
+            assert_eq!(group.breaker_state(at(2)), state);
+            assert_eq!(group.rejects(at(2)).is_some(), breaker == 1);
+        }
+    }
+
+    #[test]
+    fn an_open_breaker_rejects_whom_nothing_serves() {
+        let (engine, seats) = (Engine::new(1, 8), regressions::seats(1, GroupLimits::DEFAULT));
+        let (seat, group) = (&seats[0], seats[0].group());
+        assert_eq!(group.rejects(at(0)), None, "it is closed");
+        let lease = regressions::leased(&engine, seat, 1, at(0));
+        engine.force_breaker(seat, BreakerMode::ForcedOpen, at(1));
+        assert!(group.rejects(at(1)).is_some());
+        engine.hold(group);
+        assert_eq!(group.rejects(at(1)), None, "of a held group everybody waits");
+        engine.resume(seat, at(1));
+        engine.give_back(lease, at(2));
+        assert_eq!(group.rejects(at(2)), None, "one rests");
+        assert!(!group.is_closed());
+        engine.close(group);
+        assert!(group.is_closed());
+    }
+
+    #[test]
+    fn a_sign_of_life_after_the_reset_ends_suspicion() {
+        let (engine, seats) = (Engine::new(1, 8), regressions::seats(1, GroupLimits::DEFAULT));
+        let (seat, group) = (&seats[0], seats[0].group());
+        let mut lease = regressions::leased(&engine, seat, 1, at(100));
+        assert!(!group.suspects(&lease), "nobody died");
+        group.suspect(at(200));
+        assert!(group.suspects(&lease));
+        lease.tenant.vouched = at(300);
+        assert!(!group.suspects(&lease), "it has answered since");
+        (lease.tenant.vouched, lease.tenant.rested) = (at(100), at(300));
+        assert!(!group.suspects(&lease), "it has served since");
+        lease.tenant.rested = at(100);
+        group.forget_suspicion(at(200).after(Tick::FAR / 2));
+        assert!(group.suspects(&lease));
+        group.forget_suspicion(at(202).after(Tick::FAR / 2));
+        assert!(!group.suspects(&lease), "it was long ago");
+        engine.discard(lease, crate::engine::CloseReason::Surplus);
+    }
+}
