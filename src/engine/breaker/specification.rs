@@ -7,7 +7,7 @@ use crate::engine::seeded::Chance;
 #[derive(Debug)]
 enum Now {
     Closed { outcomes: Vec<bool>, since: u64 },
-    Open { until: u64 },
+    Open { until: u64, open_for: u32 },
     HalfOpen { out: usize, passed: u32 },
     Forced { open: bool },
 }
@@ -51,7 +51,7 @@ impl Model {
     fn admit(&mut self, rules: &BreakerRules, now: u64) -> (Result<bool, u32>, Told) {
         match &mut self.now {
             Now::Forced { open: true } => (Err(u32::MAX), None),
-            Now::Open { until } if rules.enabled => {
+            Now::Open { until, .. } if rules.enabled => {
                 if now < *until {
                     return (Err((*until - now) as u32), None);
                 }
@@ -93,7 +93,7 @@ impl Model {
                     && failures as f64 / last.len() as f64
                         >= f64::from(rules.rate_percent) / 100.0 - 1e-9;
                 if !well && (too_many || too_often) {
-                    return self.turn(Now::Open { until: 0 });
+                    return self.turn(Now::Open { until: 0, open_for: 0 });
                 }
                 if outcomes.len() >= 32 {
                     self.trips = 0;
@@ -112,7 +112,9 @@ impl Model {
                 }
                 self.turn(Now::Closed { outcomes: Vec::new(), since: now })
             }
-            (Now::HalfOpen { .. }, Some(false)) if dial.probe => self.turn(Now::Open { until: 0 }),
+            (Now::HalfOpen { .. }, Some(false)) if dial.probe => {
+                self.turn(Now::Open { until: 0, open_for: 0 })
+            }
             _ => None,
         }
     }
@@ -128,7 +130,7 @@ impl Model {
         let range = (wait - swing - lost).max(1.0)..=(wait + swing + 2.0).min(Tick::FAR.into());
         assert!(range.contains(&open_for.into()), "{open_for} not in {range:?}");
         self.trips = (self.trips + 1).min(31);
-        self.now = Now::Open { until: now + u64::from(open_for) };
+        self.now = Now::Open { until: now + u64::from(open_for), open_for };
     }
 
     fn forgetful(&mut self, to: Now) -> Told {
@@ -160,6 +162,14 @@ impl Model {
         let Now::Closed { since, .. } = self.now else { return false };
         let window = u64::from(rules.window_s) * 1000;
         (window + 1..window + window / 4).contains(&now.saturating_sub(since))
+    }
+
+    /// Whether the end of an open time that nobody asked about may read as ahead again: all that is
+    /// left of the clock's wrap, about as long as that time was, once in 49 days; see [`Deadline`].
+    fn has_come_round(&self, now: u64) -> bool {
+        let Now::Open { until, open_for } = self.now else { return false };
+        let bits = (33 - open_for.max(1 << 12).leading_zeros()).min(31);
+        now > until && (now - until) % (1 << 32) >= (1 << 32) - (1 << bits)
     }
 
     /// Whether the stamp may soon come round, because no outcome has come for so long.
@@ -227,7 +237,7 @@ pub(in crate::engine) fn walk(random: &mut impl Chance, steps: usize) -> [u32; 5
         }
         let lag = if model.is_in_doubt(&rules, time - lag) { 0 } else { lag };
         let now = time - lag;
-        if model.is_forgotten(&rules, now) {
+        if model.is_forgotten(&rules, now) || model.has_come_round(now) {
             assert_eq!(told(breaker.reset()), model.reset(now));
         }
         if random.below(60) == 0 {
@@ -241,7 +251,7 @@ pub(in crate::engine) fn walk(random: &mut impl Chance, steps: usize) -> [u32; 5
         let tick = Tick::from_millis(now as u32);
         met[model.state() as usize] += 1;
         let glanced = match (&model.now, model.state()) {
-            (Now::Open { until }, _) if *until <= now => State::HalfOpen,
+            (Now::Open { until, .. }, _) if *until <= now => State::HalfOpen,
             (_, state) => state,
         };
         assert_eq!(breaker.glance(tick), glanced);
