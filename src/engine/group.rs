@@ -385,6 +385,50 @@ mod tests {
     }
 
     #[test]
+    fn a_reset_at_any_tick_makes_suspect_what_lived_until_then() {
+        let (engine, seats) = (Engine::new(1, 8), regressions::seats(1, GroupLimits::DEFAULT));
+        let mut lease = regressions::leased(&engine, &seats[0], 1, at(1));
+        for now in [1, 200, 201] {
+            (lease.tenant.vouched, lease.tenant.rested) = (at(now), at(now));
+            seats[0].group().suspect(at(now));
+            assert!(seats[0].group().suspects(&lease), "{now}");
+        }
+        engine.discard(lease, crate::engine::CloseReason::Surplus);
+    }
+
+    #[test]
+    fn the_rules_of_a_breaker_and_a_backoff_are_the_limits() {
+        let limits = GroupLimits {
+            breaker: 1,
+            breaker_consecutive: 2,
+            breaker_rate_percent: 3,
+            breaker_min_dials: 4,
+            breaker_window_s: 5,
+            half_open_probes: 6,
+            half_open_successes: 7,
+            backoff_base_ms: 8,
+            backoff_multiplier_percent: 109,
+            backoff_jitter_percent: 10,
+            backoff_max_ms: 11,
+            ..GroupLimits::DEFAULT
+        };
+        let group = TestGroup::new(ShardId(0), 1, limits);
+        let backoff =
+            BackoffRules { base_ms: 8, multiplier_percent: 109, jitter_percent: 10, max_ms: 11 };
+        let rules = BreakerRules {
+            enabled: true,
+            consecutive: 2,
+            rate_percent: 3,
+            min_dials: 4,
+            window_s: 5,
+            probes: 6,
+            successes: 7,
+            backoff,
+        };
+        assert_eq!((group.breaker_rules(), group.backoff_rules()), (rules, backoff));
+    }
+
+    #[test]
     fn a_sign_of_life_after_the_reset_ends_suspicion() {
         let (engine, seats) = (Engine::new(1, 8), regressions::seats(1, GroupLimits::DEFAULT));
         let (seat, group) = (&seats[0], seats[0].group());
@@ -397,7 +441,8 @@ mod tests {
         (lease.tenant.vouched, lease.tenant.rested) = (at(100), at(300));
         assert!(!group.suspects(&lease), "it has served since");
         lease.tenant.rested = at(100);
-        group.forget_suspicion(at(200).after(Tick::FAR / 2));
+        // It is kept as 201.
+        group.forget_suspicion(at(201).after(Tick::FAR / 2));
         assert!(group.suspects(&lease));
         group.forget_suspicion(at(202).after(Tick::FAR / 2));
         assert!(!group.suspects(&lease), "it was long ago");

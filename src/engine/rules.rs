@@ -389,10 +389,10 @@ fn a_reset_lets_dials_go_that_the_backoff_held() {
 fn what_was_dialled_for_the_line_is_fresh_and_what_comes_back_is_not() {
     let (engine, seat) = (TestEngine::new(1, 8), group());
     let lease = leased(&engine, &seat, 1, at(0));
-    assert!(!lease.is_reused());
+    assert!(!lease.is_reused() && lease.tenant.is_fresh());
     engine.give_back(lease, at(1));
     let lease = engine.checkout(seat.group(), S0, 1).expect("it rests");
-    assert!(lease.is_reused());
+    assert!(lease.is_reused() && !lease.tenant.is_fresh());
     let waiter = engine.wait(&seat, 1, at(2)).unwrap();
     engine.give_back(lease, at(3));
     assert!(matches!(take(&waiter), Some(Outcome::Ready(lease)) if lease.is_reused()));
@@ -519,4 +519,26 @@ fn lives_end_at_random_within_the_jitter_before_their_full_length() {
         let ends = seats[0].group().end_of_life(Moment { now: at(7), random });
         assert_eq!(ends.since(at(7)), lived, "{percent} %, {random}");
     }
+}
+
+#[test]
+fn the_end_of_a_connection_tells_when_it_began_and_how_often_it_served() {
+    let (engine, seat) = (TestEngine::new(1, 8), group());
+    let mut lease = leased(&engine, &seat, 1, at(5));
+    for now in [6, 7] {
+        engine.give_back(lease, at(now));
+        lease = engine.checkout(seat.group(), S0, 1).expect("it rests");
+    }
+    engine.discard(lease, CloseReason::Dirty);
+    let Some(Duty::Close(doomed)) = engine.next_duty(S0) else { panic!() };
+    assert_eq!((doomed.place.life(), doomed.place.reason()), ((at(5), 2), CloseReason::Dirty));
+    engine.vacate(doomed.place, at(8));
+}
+
+#[test]
+fn an_adoption_is_no_dial() {
+    let (engine, seat) = (TestEngine::new(1, 8), group());
+    assert!(engine.adopt(&seat, at(0)).unwrap().is_adoption());
+    let _waiter = engine.wait(&seat, 1, at(0)).unwrap();
+    assert!(!dials::<1>(&engine)[0][0].is_adoption());
 }
