@@ -183,7 +183,8 @@ impl Campaign<'_> {
         writeln!(report, "| candidate | {} |", titles.join(" | "))?;
         writeln!(report, "|---{}|", "|---".repeat(BATCHES.len()))?;
         for (candidate, Candidate { name, .. }) in self.candidates.iter().enumerate() {
-            let cells = BATCHES.map(|batch| cell(candidate, batch).unwrap_or_else(|| "-".to_owned()));
+            let cells =
+                BATCHES.map(|batch| cell(candidate, batch).unwrap_or_else(|| "-".to_owned()));
             writeln!(report, "| {name} | {} |", cells.join(" | "))?;
         }
         Ok(())
