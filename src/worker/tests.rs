@@ -10,7 +10,7 @@ use std::{
     collections::VecDeque,
     io::{self, Read},
     net::{TcpListener, TcpStream},
-    pin::pin,
+    pin::{Pin, pin},
     rc::Rc,
     sync::Arc,
     task::Wake,
@@ -105,6 +105,13 @@ impl Rig {
         }
     }
 
+    /// Has a checkout line up, and its dial begun: the first of all.
+    fn dial_for<T>(&mut self, checkout: Pin<&mut impl Future<Output = T>>) -> DialId {
+        assert!(checkout.poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        self.take_on_duties();
+        self.notes.borrow().dialed[0]
+    }
+
     /// Another attempt for the slot that the first dial is for.
     fn race(&mut self, first: DialId) -> DialId {
         let slot = self.worker.dials[&first].expect("under way");
@@ -147,10 +154,7 @@ fn the_first_success_wins_and_a_late_one_is_closed() {
     run(async |mut rig| {
         let group = rig.pool.group(endpoint());
         let mut checkout = pin!(group.checkout());
-        let mut cx = Context::from_waker(Waker::noop());
-        assert!(checkout.as_mut().poll(&mut cx).is_pending());
-        rig.take_on_duties();
-        let first = rig.notes.borrow().dialed[0];
+        let first = rig.dial_for(checkout.as_mut());
         let second = rig.race(first);
         assert_ne!(first, second);
 
@@ -220,9 +224,7 @@ fn a_connector_that_need_not_wait_has_no_task() {
         let group = rig.pool.group(endpoint());
         let mut checkout = pin!(group.checkout());
         let mut cx = Context::from_waker(Waker::noop());
-        assert!(checkout.as_mut().poll(&mut cx).is_pending());
-        rig.take_on_duties();
-        let dial = rig.notes.borrow().dialed[0];
+        let dial = rig.dial_for(checkout.as_mut());
         let (socket, _peer) = rig.connection();
         rig.worker.on_dialed(dial, Ok(socket));
         rig.worker.hand_over();
@@ -240,9 +242,7 @@ fn a_group_that_is_closed_between_connect_and_connector_closes_the_socket() {
         let group = rig.pool.group(endpoint());
         let mut checkout = pin!(group.checkout());
         let mut cx = Context::from_waker(Waker::noop());
-        assert!(checkout.as_mut().poll(&mut cx).is_pending());
-        rig.take_on_duties();
-        let dial = rig.notes.borrow().dialed[0];
+        let dial = rig.dial_for(checkout.as_mut());
         let (socket, mut peer) = rig.connection();
         rig.worker.on_dialed(dial, Ok(socket));
         rig.worker.inner.close_groups();
@@ -263,9 +263,7 @@ fn the_last_failure_is_reported_when_all_have_failed() {
         let group = rig.pool.group(endpoint());
         let mut checkout = pin!(group.checkout());
         let mut cx = Context::from_waker(Waker::noop());
-        assert!(checkout.as_mut().poll(&mut cx).is_pending());
-        rig.take_on_duties();
-        let first = rig.notes.borrow().dialed[0];
+        let first = rig.dial_for(checkout.as_mut());
         let second = rig.race(first);
         rig.worker.on_dialed(second, Err(io::ErrorKind::ConnectionRefused.into()));
         assert!(checkout.as_mut().poll(&mut cx).is_pending(), "one is under way");
