@@ -1,4 +1,4 @@
-//! Maps whose keys are numbers that this crate gives out itself.
+//! Maps whose keys are numbers that this crate or tokio gives out.
 
 use core::hash::{BuildHasherDefault, Hasher};
 use std::collections::HashMap;

@@ -163,12 +163,12 @@ impl Uring {
 
     /// Ends a slot's watch. Returns the operation that does so, if one is armed.
     fn unwatch(&mut self, slot: SlotIndex) -> Option<squeue::Entry> {
-        let serial = &mut self.watches[slot.get()];
+        let serial = self.watches[slot.get()];
         if serial.is_multiple_of(2) {
             return None;
         }
-        let armed = Name::of_slot(Op::Poll, *serial, slot);
-        *serial = serial.wrapping_add(1);
+        let armed = Name::of_slot(Op::Poll, serial, slot);
+        self.forget(slot);
         Some(
             opcode::AsyncCancel::new(armed)
                 .build()
