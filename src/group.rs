@@ -222,7 +222,7 @@ impl<C: Connector> Group<C> {
         let (inner, seat) = (self.inner(), self.seats.on(at));
         loop {
             let own = inner.engine.checkout_own(seat);
-            let lease = own.or_else(|| inner.engine.checkout(seat.group(), at, self.reach()))?;
+            let lease = own.or_else(|| inner.engine.checkout_elsewhere(seat, self.reach()))?;
             if let Some(lease) = inner.look_at(lease, When::Reuse) {
                 return Some(lease);
             }

@@ -22,29 +22,45 @@ impl<T, E, K> Engine<T, E, K> {
     /// `steal_min` idle connections, from a sibling's.
     ///
     /// Nobody is overtaken: while callers wait, this finds nothing.
-    #[inline]
+    #[cfg(any(test, loom, model, fuzzing))]
     pub fn checkout(
         &self,
         group: &Group<T, E, K>,
         at: ShardId,
         steal_min: u32,
     ) -> Option<Lease<T, E, K>> {
+        self.serve(group, group.lane(at), || self.take_within(group, at, steal_min))
+    }
+
+    /// The first half: from the seat's own lane.
+    #[inline]
+    pub fn checkout_own(&self, seat: &Seat<T, E, K>) -> Option<Lease<T, E, K>> {
+        let Seat { group, shard, lane, account } = seat;
+        self.serve(group, lane, || self.take_from(group, *shard, lane, account))
+    }
+
+    /// The second half, for who has found the seat's own lane empty: from a sibling's.
+    #[inline]
+    pub fn checkout_elsewhere(
+        &self,
+        seat: &Seat<T, E, K>,
+        steal_min: u32,
+    ) -> Option<Lease<T, E, K>> {
+        self.serve(&seat.group, &seat.lane, || self.steal(&seat.group, seat.shard, steal_min))
+    }
+
+    #[inline(always)] // as for `take_from`
+    fn serve(
+        &self,
+        group: &Group<T, E, K>,
+        lane: &Lane,
+        find: impl FnOnce() -> Option<Lease<T, E, K>>,
+    ) -> Option<Lease<T, E, K>> {
         if group.demand.is_contended() {
             return None;
         }
-        let lease = self.take_within(group, at, steal_min)?;
-        group.lane(at).counters.reused();
-        Some(lease)
-    }
-
-    /// The same from the seat's own lane alone.
-    #[inline]
-    pub fn checkout_own(&self, seat: &Seat<T, E, K>) -> Option<Lease<T, E, K>> {
-        if seat.group.demand.is_contended() {
-            return None;
-        }
-        let lease = self.take_from(&seat.group, seat.shard, &seat.lane, &seat.account)?;
-        seat.lane.counters.reused();
+        let lease = find()?;
+        lane.counters.reused();
         Some(lease)
     }
 
