@@ -288,10 +288,16 @@ on_both_drivers! {
     async fn the_pools_idle_cap_is_exact_under_load(backend) {
         let (one, other) = (Origin::start(), Origin::start());
         let pool = builder(backend).max_idle_total(4).build().unwrap();
+        // One connection may serve them all where dials are slow, so that all have one at first.
+        let all_have_one = Arc::new(tokio::sync::Barrier::new(16));
         let mut callers = Vec::new();
         for n in 0..16 {
             let group = pool.group(if n % 2 == 0 { one.address } else { other.address });
+            let all_have_one = Arc::clone(&all_have_one);
             callers.push(pool.shards()[n / 2 % 2].spawn(async move {
+                let first = group.checkout().await.unwrap();
+                all_have_one.wait().await;
+                first.release();
                 for _ in 0..30 {
                     let conn = group.checkout().await.unwrap();
                     tokio::task::yield_now().await;
