@@ -265,7 +265,9 @@ on_both_drivers! {
 
     async fn min_idle_comes_back_after_its_idle_timeout(backend) {
         let origin = Origin::start();
-        let pool = builder(backend).idle_timeout(ms(200)).endpoint(|policy| {
+        // Several ticks: one shard closes what rested too long, and another may dial anew a tick
+        // later; of 200 ms that leaves too little in which all three rest.
+        let pool = builder(backend).idle_timeout(ms(600)).endpoint(|policy| {
             policy.capacity.min_idle = 3;
         });
         let pool = pool.build().unwrap();
@@ -453,7 +455,12 @@ on_both_drivers! {
         let told = report.failures.iter().filter(|e| callers::is_open(e)).count();
         let refused = report.failures.iter()
             .filter(|e| dial_error(e) == Some(DialErrorKind::Refused)).count();
-        assert!(refused >= 5 && refused + told == 20, "{refused} refused, {told} told");
+        // While one shard's dial fails, another may tell the line that the breaker has opened; then
+        // nobody is left for the error.
+        let failed = group.stats().dial_failures;
+        assert!(failed >= 5, "{failed} failed, and five trip the breaker");
+        assert!((1..=failed).contains(&(refused as u64)), "{refused} refused of {failed}");
+        assert_eq!(refused + told, 20);
         let report = group.warm_up(3).await;
         assert!(report.failures.iter().all(callers::is_open), "{:?}", report.failures);
         close_and_check(pool).await;
