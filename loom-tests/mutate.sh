@@ -602,18 +602,18 @@ mutant permits-leaving-uncounted resize:vacate engine/permits.rs \
     '.saturating_sub(leaving)' '.saturating_sub(leaving & 0)'
 
 # --- dials in the background --------------------------------------------------------------------
-mutant owed-seen-relaxed spare:owed engine/tend.rs \
-    'group.owed.load(Ordering::Acquire)' 'group.owed.load(Ordering::Relaxed)'
-mutant owed-paid-relaxed spare:owed engine/tend.rs \
-    'owed.fetch_sub(1, Ordering::Release)' 'owed.fetch_sub(1, Ordering::Relaxed)'
 mutant owed-uncounted spare:owed engine/tend.rs \
     'let have = owed + idle' 'let have = (owed & 0) + idle'
-mutant owed-by-two spare:owed engine/tend.rs \
-    'warming.swap(true, Ordering::Acquire)' 'warming.swap(true, Ordering::Acquire) && false'
-mutant owed-turn-taken-relaxed spare:owed engine/tend.rs \
-    'warming.swap(true, Ordering::Acquire)' 'warming.swap(true, Ordering::Relaxed)'
-mutant owed-turn-left-relaxed spare:owed engine/tend.rs \
-    'warming.store(false, Ordering::Release)' 'warming.store(false, Ordering::Relaxed)'
+mutant background-dials-by-two spare engine/tend.rs \
+    'in_background.swap(true, Ordering::Acquire)' 'in_background.swap(true, Ordering::Acquire) && false'
+mutant background-turn-taken-relaxed spare engine/tend.rs \
+    'in_background.swap(true, Ordering::Acquire)' 'in_background.swap(true, Ordering::Relaxed)'
+mutant background-turn-left-relaxed spare engine/tend.rs \
+    'self.0.swap(false, Ordering::Release)' 'self.0.swap(false, Ordering::Relaxed)'
+mutant spare-dials-beside-callers spare:ahead engine/tend.rs \
+    'permit_below(seat, Class::Pooled, most, now)' 'permit(seat, Class::Pooled, now)'
+mutant permits-in-flight-are-in-use spare:ahead engine/tend.rs \
+    'saturating_sub(waiting.max(dialing))' 'saturating_sub(dialing)'
 mutant fence-in-abandon-off 'dial gate totals' engine/dial.rs \
     'fence(Ordering::SeqCst);
         if !group.waiters.is_empty() {
@@ -765,7 +765,7 @@ mutant held-serves-a-dial "$oracle" engine/dial.rs \
 mutant held-serves-from-above-the-limit "$oracle" engine/hit.rs \
     'wanted.waiting > 0 && !wanted.held' 'wanted.waiting > 0'
 mutant held-dials hold engine/demand.rs '!self.closed && !self.held' '!self.closed'
-mutant refused-spare-dial-looks-at-nobody hold:spare engine/dial.rs \
+mutant refused-spare-dial-looks-at-nobody hold:spare engine/tend.rs \
     'self.dial_if_needed(seat, now);
             self.feed(now);
         }
@@ -773,7 +773,7 @@ mutant refused-spare-dial-looks-at-nobody hold:spare engine/dial.rs \
     'self.feed(now);
         }
         started'
-mutant spare-dial-stays-counted adopt:spare engine/dial.rs \
+mutant spare-dial-stays-counted adopt:spare engine/tend.rs \
     '.inspect_err(|_| group.demand.dial_over())' ''
 mutant refused-dial-alone-keeps-its-slot "$oracle" engine/dial.rs \
     'self.unreserve(seat, place.0, place.1);
@@ -793,7 +793,7 @@ mutant resize-shrinks-nothing "$oracle" engine/control.rs \
         self.dial_if_needed(seat, now);' 'self.dial_if_needed(seat, now);'
 mutant tend-shrinks-nothing resize engine/tend.rs \
     'self.shrink(group);
-        let Census' 'let Census'
+        if group.limits' 'if group.limits'
 mutant shrunk-is-handed-over unit:engine::oracle::tests::what engine/hit.rs \
     'if group.permits.excess() > 0 {' 'if false {'
 mutant evict-keeps-the-epoch evict engine/control.rs \

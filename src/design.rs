@@ -143,6 +143,7 @@
 //! | dial for one caller alone × its cancel | 1, 7 | the connection is the caller's to put back, or rests | `dial::fulfil_alone_vs_cancel` |
 //! | permit comes back × a caller lining up | 5 | permit first, need second, fences between: one of the two starts the dial | `dial::vacate_vs_wait`, `dial::vacate_vs_cancel_then_wait` |
 //! | failed dial × a caller lining up | 5 | the caller is failed, or a new dial starts for it | `dial::failed_dial_vs_wait`, `dial::given_up_dial_vs_wait` |
+//! | dials ahead of need × those of a tending pass | 2 | one at a time, below the number that the ratio asks for | `spare::dial_ahead_vs_tend` |
 //! | spare dial × a caller lining up | 5 | the caller counts on it and has it, or is told | `adopt::spare_dial_vs_wait`, `adopt::refused_spare_dial_vs_wait` |
 //! | close × return | 5, 9 | fences on both sides: the return sees the mark, or the close sees the hint | `close::close_vs_return`, `stack::close_vs_return` |
 //! | close × a caller lining up | 5 | likewise; the caller is told Closed | `close::close_vs_wait`, `close::close_vs_wait_that_dials` |

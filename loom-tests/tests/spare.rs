@@ -91,3 +91,27 @@ fn dial_owed_vs_dial_owed() {
         house.finish();
     });
 }
+
+/// INV-2: a caller's dials ahead of need begin beside those of a tending pass: each may see what
+/// lacks, and together they make no more than the ratio asks for.
+#[test]
+fn dial_ahead_vs_tend() {
+    model(|| {
+        let limits = GroupLimits { max_live: 4, max_idle: 4, preconnect_percent: 200, ..ROOMY };
+        let house = House::new(1, 4, limits);
+        let tender = spawn({
+            let house = house.clone();
+            move || house.engine.dial_missing(&house.seats, NOW)
+        });
+        let waiter = house.line_up(&house, S0);
+        tender.join().unwrap();
+        // It may have had the turn before the caller came.
+        house.engine.tend(&house.seats, NOW);
+        assert_eq!(house.drive().dials, 2, "INV-2: dials for one caller and one ahead");
+        match outcome(&waiter) {
+            Some(Outcome::Ready(lease)) => house.engine.give_back(lease, NOW),
+            got => panic!("INV-5: {got:?}, and two were dialled"),
+        }
+        house.finish();
+    });
+}

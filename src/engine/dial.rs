@@ -205,33 +205,6 @@ impl<T, E, K> Engine<T, E, K> {
         Ok(waiter)
     }
 
-    /// Dials although nobody waits, so that a connection will be at rest.
-    ///
-    /// # Errors
-    /// As for [`Self::dial_fresh`], and while the backoff lasts.
-    pub fn dial_spare(&self, seat: &Arc<Seat<T, E, K>>, now: Tick) -> Result<(), NoDial> {
-        let group = &*seat.group;
-        if let Err(left) = group.backoff.may_try(now) {
-            return Err(NoDial::Open(left));
-        }
-        if !self.totals.may_rest() {
-            // It would end another's rest, whose group would dial in its turn.
-            return Err(NoDial::NoPermit);
-        }
-        let permit = self.totals.permit(seat, Class::Pooled, now).map_err(|_| NoDial::NoPermit)?;
-        let started = match group.demand.claim_spare() {
-            false => Err(NoDial::Closed),
-            true => self.charge_dial(seat, permit, now).inspect_err(|_| group.demand.dial_over()),
-        };
-        if started.is_err() {
-            self.return_permits(seat, permit);
-            // Our permits were out for a moment: somebody in line may have missed them.
-            self.dial_if_needed(seat, now);
-            self.feed(now);
-        }
-        started
-    }
-
     /// A place for a connection that was made elsewhere. It must be fulfilled or abandoned like a
     /// dial.
     ///
@@ -375,7 +348,7 @@ impl<T, E, K> Engine<T, E, K> {
     }
 
     /// A dial for the line, with its permits and its need counted already.
-    fn charge_dial(
+    pub(super) fn charge_dial(
         &self,
         seat: &Arc<Seat<T, E, K>>,
         permit: DialPermit,
@@ -478,7 +451,7 @@ impl<T, E, K> Engine<T, E, K> {
     }
 
     /// Puts back the permits of a dial that did not start. To be followed by [`Self::feed`].
-    fn return_permits(&self, seat: &Arc<Seat<T, E, K>>, permit: DialPermit) {
+    pub(super) fn return_permits(&self, seat: &Arc<Seat<T, E, K>>, permit: DialPermit) {
         self.totals.dial_over(&seat.group, permit);
         self.totals.gone(&seat.group, Class::Pooled);
     }

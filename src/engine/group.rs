@@ -54,8 +54,8 @@ pub struct Group<T, E, K = ()> {
     pub(super) epoch: AtomicU32,
     /// Dials of a warm-up that could not begin yet.
     pub(super) owed: AtomicU32,
-    /// Somebody begins them.
-    pub(super) warming: AtomicBool,
+    /// Somebody dials in the background.
+    pub(super) in_background: AtomicBool,
     /// Stands in the queue of those that a limit of the whole pool kept from a dial.
     pub(super) starving: AtomicBool,
     /// Connections out to be asked whether they live: they are as good as at rest.
@@ -140,7 +140,7 @@ impl<T, E, K> Group<T, E, K> {
             retention: Retention::new(now),
             epoch: AtomicU32::new(0),
             owed: AtomicU32::new(0),
-            warming: AtomicBool::new(false),
+            in_background: AtomicBool::new(false),
             starving: AtomicBool::new(false),
             asked: AtomicU32::new(0),
             suspect: Setting::new(0),

@@ -1,10 +1,13 @@
 //! What happens to connections because time passes: one pass per shard over its slots, and one
 //! over the groups that call it home. No timer per connection.
 
-use super::{CloseReason, Engine, Group, Lease, Seat, ShardId, demand::Wanted, limits::NEVER};
+use super::{
+    CloseReason, Engine, Group, Lease, NoDial, Seat, ShardId, demand::Wanted, lease::Class,
+    limits::NEVER,
+};
 use crate::{
     clock::Tick,
-    sync::{Arc, Ordering},
+    sync::{Arc, AtomicBool, Ordering},
 };
 
 impl<T, E, K> Engine<T, E, K> {
@@ -85,35 +88,23 @@ impl<T, E, K> Engine<T, E, K> {
             return;
         };
         let group = &*seat.group;
-        // Acquire: before the dials, among which they count later; see `dial_owed`.
-        let owed = group.owed.load(Ordering::Acquire);
-        let wanted = group.demand.wanted();
-        if wanted.closed {
+        if group.demand.wanted().closed {
             return;
         }
         group.forget_suspicion(now);
         self.shrink(group);
-        let Census { live, idle, in_use } = census(group, wanted);
-        let wanted_live = self.preconnect(group, in_use + wanted.waiting);
         if group.limits.retention_period_ms() != NEVER {
-            group.retention.observe(in_use + wanted.waiting);
+            let census = census(group);
+            let need = census.in_use + census.wanted.waiting;
+            group.retention.observe(need);
             // What was dialled ahead is there on purpose.
-            let min = group.limits.min_idle().max(wanted_live.saturating_sub(in_use));
+            let ahead = self.preconnect(group, need).saturating_sub(census.in_use);
+            let min = group.limits.min_idle().max(ahead);
             let period = group.limits.retention_period_ms();
-            let surplus = group.retention.tick(now, idle, in_use, min, period);
+            let surplus = group.retention.tick(now, census.idle, census.in_use, min, period);
             self.close_resting(group, surplus, CloseReason::Shrunk);
         }
-        let warm_up = if live == 0 { group.limits.warm_up() } else { 0 };
-        let at_rest = group.limits.min_idle().max(warm_up).min(group.limits.max_idle());
-        let have = owed + idle + wanted.dialing.saturating_sub(wanted.waiting);
-        let missing = at_rest.saturating_sub(have).max(wanted_live.saturating_sub(live));
-        // A warm-up is for a group without connections, so it is all of it or never.
-        let at_once = missing.min(SPARE_AT_ONCE.max(warm_up));
-        for seat in seats.iter().cycle().take(at_once as usize) {
-            if self.dial_spare(seat, now).is_err() {
-                break;
-            }
-        }
+        self.dial_missing(seats, now);
         self.dial_owed(seats, now);
         // Recovery, the backoff and the pool's limits let more through as time passes.
         self.dial_if_needed(seat, now);
@@ -136,13 +127,15 @@ impl<T, E, K> Engine<T, E, K> {
         let Some(seat) = seats.first() else {
             return;
         };
-        let Group { owed, warming, permits, .. } = &*seat.group;
-        // Acquire: pairs with the Release below; one at a time counts them down.
-        if owed.load(Ordering::Relaxed) == 0 || warming.swap(true, Ordering::Acquire) {
+        let Group { owed, permits, .. } = &*seat.group;
+        // Relaxed: a count, here and below; one at a time counts it down.
+        if owed.load(Ordering::Relaxed) == 0 {
             return;
         }
+        let Some(_turn) = seat.group.take_turn() else {
+            return;
+        };
         for seat in seats.iter().cycle() {
-            // Relaxed: a count, here and below.
             if owed.load(Ordering::Relaxed) == 0 {
                 break;
             }
@@ -150,13 +143,37 @@ impl<T, E, K> Engine<T, E, K> {
                 // Callers have seen to it.
                 owed.store(0, Ordering::Relaxed);
             } else if self.dial_spare(seat, now).is_ok() {
-                // Release: counted as a dial first, so that `tend` counts it once or twice.
-                owed.fetch_sub(1, Ordering::Release);
+                owed.fetch_sub(1, Ordering::Relaxed);
             } else {
                 break;
             }
         }
-        warming.store(false, Ordering::Release);
+    }
+
+    /// Dials for those that shall rest, and ahead of need; part of [`Self::tend`].
+    pub fn dial_missing(&self, seats: &[Arc<Seat<T, E, K>>], now: Tick) {
+        let Some(group) = seats.first().map(|seat| &*seat.group) else {
+            return;
+        };
+        let Some(_turn) = group.take_turn() else {
+            return;
+        };
+        let census = census(group);
+        let Census { wanted, live, idle, .. } = census;
+        let warm_up = if live == 0 { group.limits.warm_up() } else { 0 };
+        let at_rest = group.limits.min_idle().max(warm_up).min(group.limits.max_idle());
+        // Relaxed: as in `dial_owed`.
+        let owed = group.owed.load(Ordering::Relaxed);
+        let have = owed + idle + wanted.dialing.saturating_sub(wanted.waiting);
+        let ahead = self.preconnect(group, census.callers()).saturating_sub(live);
+        let missing = at_rest.saturating_sub(have).max(ahead);
+        // A warm-up is for a group without connections, so it is all of it or never.
+        let at_once = missing.min(SPARE_AT_ONCE.max(warm_up));
+        for seat in seats.iter().cycle().take(at_once as usize) {
+            if self.dial_spare_below(seat, live.saturating_add(missing), now).is_err() {
+                break;
+            }
+        }
     }
 
     /// Dials ahead of need, as the preconnect ratio asks, a few for each caller that lined up:
@@ -166,14 +183,58 @@ impl<T, E, K> Engine<T, E, K> {
         if group.limits.preconnect_percent() <= 100 {
             return;
         }
-        let wanted = group.demand.wanted();
-        let Census { live, in_use, .. } = census(group, wanted);
-        let missing = self.preconnect(group, in_use + wanted.waiting).saturating_sub(live);
-        for _ in 0..missing.min(AHEAD_AT_ONCE) {
-            if self.dial_spare(seat, now).is_err() {
+        // Who has the turn may not have seen this caller: what lacks then is `tend`'s.
+        let Some(_turn) = group.take_turn() else {
+            return;
+        };
+        let census = census(group);
+        let wanted_live = self.preconnect(group, census.callers());
+        for _ in 0..wanted_live.saturating_sub(census.live).min(AHEAD_AT_ONCE) {
+            if self.dial_spare_below(seat, wanted_live, now).is_err() {
                 return;
             }
         }
+    }
+
+    /// Dials although nobody waits, so that a connection will be at rest.
+    ///
+    /// # Errors
+    /// As for [`Self::dial_fresh`], and while the backoff lasts.
+    pub fn dial_spare(&self, seat: &Arc<Seat<T, E, K>>, now: Tick) -> Result<(), NoDial> {
+        self.dial_spare_below(seat, u32::MAX, now)
+    }
+
+    /// As [`Self::dial_spare`], where the group has fewer than `most` connections: callers dial
+    /// beside us.
+    fn dial_spare_below(
+        &self,
+        seat: &Arc<Seat<T, E, K>>,
+        most: u32,
+        now: Tick,
+    ) -> Result<(), NoDial> {
+        let group = &*seat.group;
+        if let Err(left) = group.backoff.may_try(now) {
+            return Err(NoDial::Open(left));
+        }
+        if !self.totals.may_rest() {
+            // It would end another's rest, whose group would dial in its turn.
+            return Err(NoDial::NoPermit);
+        }
+        let permit = self
+            .totals
+            .permit_below(seat, Class::Pooled, most, now)
+            .map_err(|_| NoDial::NoPermit)?;
+        let started = match group.demand.claim_spare() {
+            false => Err(NoDial::Closed),
+            true => self.charge_dial(seat, permit, now).inspect_err(|_| group.demand.dial_over()),
+        };
+        if started.is_err() {
+            self.return_permits(seat, permit);
+            // Our permits were out for a moment: somebody in line may have missed them.
+            self.dial_if_needed(seat, now);
+            self.feed(now);
+        }
+        started
     }
 
     /// How many connections a group should have where so many callers have or want one.
@@ -220,19 +281,53 @@ impl<T, E, K> Engine<T, E, K> {
     }
 }
 
+impl<T, E, K> Group<T, E, K> {
+    /// The turn to dial in the background. One at a time: between a dial's permit to live and its
+    /// count among the dials it looks like a connection in use, of which more would be dialled.
+    fn take_turn(&self) -> Option<Turn<'_>> {
+        // Acquire: what was begun in the turn before is counted; pairs with the Release below.
+        (!self.in_background.swap(true, Ordering::Acquire)).then(|| Turn(&self.in_background))
+    }
+}
+
+/// The turn to dial in the background, until it is dropped.
+struct Turn<'a>(&'a AtomicBool);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        // Release: see `take_turn`. No plain store: loom lets one be overtaken by a swap that came
+        // before it.
+        self.0.swap(false, Ordering::Release);
+    }
+}
+
 /// What a group has at about this moment, for the policies that ask how much it needs.
 struct Census {
+    wanted: Wanted,
     live: u32,
     /// At rest, or out to be asked whether they live.
     idle: u32,
     in_use: u32,
 }
 
-fn census<T, E, K>(group: &Group<T, E, K>, wanted: Wanted) -> Census {
-    // Relaxed: an estimate, as all of these.
-    let idle = group.credits.total_idle() + group.asked.load(Ordering::Relaxed);
+impl Census {
+    /// How many have a connection or want one. Callers too take their permits to live before they
+    /// count their dials, so what is neither at rest nor counted belongs to those that wait first.
+    /// Where two look after one caller, each has a permit for a moment; then this is one too many.
+    fn callers(&self) -> u32 {
+        let Wanted { waiting, dialing, .. } = self.wanted;
+        self.live.saturating_sub(self.idle).saturating_sub(waiting.max(dialing)) + waiting
+    }
+}
+
+fn census<T, E, K>(group: &Group<T, E, K>) -> Census {
+    // Relaxed: an estimate, as all of these, in the order in which a connection passes through
+    // them: what moves on meanwhile is not taken for one in use.
     let live = group.permits.live();
-    Census { live, idle, in_use: live.saturating_sub(idle).saturating_sub(wanted.dialing) }
+    let wanted = group.demand.wanted();
+    let idle = group.credits.total_idle() + group.asked.load(Ordering::Relaxed);
+    let in_use = live.saturating_sub(idle).saturating_sub(wanted.dialing);
+    Census { wanted, live, idle, in_use }
 }
 
 /// A connection of the group is out to be asked no more.

@@ -164,11 +164,22 @@ impl<T, E, K> Totals<T, E, K> {
         class: Class,
         now: Tick,
     ) -> Result<DialPermit, Lack> {
+        self.permit_below(seat, class, u32::MAX, now)
+    }
+
+    /// The same, where fewer than `most` connections of the group live.
+    pub(super) fn permit_below(
+        &self,
+        seat: &Arc<Seat<T, E, K>>,
+        class: Class,
+        most: u32,
+        now: Tick,
+    ) -> Result<DialPermit, Lack> {
         let group = &*seat.group;
         let lives = group.lives(class);
         loop {
             // A group that recovers may have fewer; the next look after it is `tend`'s.
-            let most = group.allowed(now);
+            let most = group.allowed(now).min(most);
             let lack = if !lives.take_below(most) {
                 Lack::Live
             } else {
