@@ -174,6 +174,19 @@ fn a_pass_dials_ahead_for_those_in_use_and_those_that_wait() {
 }
 
 #[test]
+fn a_pass_remembers_what_was_in_use_for_the_rest_of_its_period() {
+    let limits = GroupLimits { retention_period_ms: 1_000, ..GroupLimits::DEFAULT };
+    let (engine, seats) = (TestEngine::new(1, 16), seats(1, limits));
+    let leases = [1, 2, 3, 4].map(|name| named(&engine, &seats[0], name, at(0)));
+    engine.tend(&seats, at(100));
+    leases.into_iter().for_each(|lease| engine.give_back(lease, at(200)));
+    engine.tend(&seats, at(1_100));
+    assert_eq!(idle(&engine, &seats[0]), 4, "four were in use in this period");
+    engine.tend(&seats, at(2_200));
+    assert_eq!(idle(&engine, &seats[0]), 3, "and none in the next: half of the two too many");
+}
+
+#[test]
 fn a_pass_counts_what_rests_and_what_is_being_dialled() {
     let limits = GroupLimits { min_idle: 4, ..GroupLimits::DEFAULT };
     let (engine, seats) = (TestEngine::new(1, 16), seats(1, limits));
