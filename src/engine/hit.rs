@@ -365,3 +365,75 @@ impl<T, E, K> Tenant<T, E, K> {
         if self.asked.is_past(self.rested) { self.rested } else { self.asked }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{
+        Duty, GroupLimits, Outcome,
+        regressions::{TestEngine, TestSeat, at, leased, seats, take, work},
+    };
+
+    fn group(limits: GroupLimits) -> TestSeat {
+        Arc::clone(&seats(1, limits)[0])
+    }
+
+    #[test]
+    fn a_seat_has_its_own_lane_first_and_then_a_siblings() {
+        let (engine, seats) = (TestEngine::new(2, 8), seats(2, GroupLimits::DEFAULT));
+        engine.give_back(leased(&engine, &seats[0], 2, at(0)), at(0));
+        assert!(engine.checkout_own(&seats[1]).is_none(), "it rests in the other's");
+        assert!(engine.checkout_elsewhere(&seats[1], 2).is_none(), "too few to steal from");
+        engine.give_back(engine.checkout_elsewhere(&seats[1], 1).expect("it rests"), at(1));
+        assert!(engine.checkout_own(&seats[0]).is_some(), "it went home");
+    }
+
+    #[test]
+    fn a_hint_of_anothers_connection_gives_it_to_nobody() {
+        let engine = TestEngine::new(1, 8);
+        let [ours, theirs] = [(), ()].map(|()| group(GroupLimits::DEFAULT));
+        engine.give_back(leased(&engine, &theirs, 1, at(0)), at(0));
+        // As one so old that the slot's generation came round.
+        ours.lane.hints.push(theirs.lane.hints.pop().unwrap()).unwrap();
+        assert!(engine.checkout_own(&ours).is_none());
+        assert!(engine.checkout_own(&theirs).is_some(), "it went back where it belongs");
+    }
+
+    #[test]
+    fn a_checkout_that_meets_an_eviction_ends_what_rested_before_it() {
+        let (engine, seat) = (TestEngine::new(1, 8), group(GroupLimits::DEFAULT));
+        engine.give_back(leased(&engine, &seat, 1, at(0)), at(0));
+        // The first half of an eviction.
+        seat.group.epoch.fetch_add(1, Ordering::Relaxed);
+        assert!(engine.checkout_own(&seat).is_none());
+        let Some(Duty::Close(doomed)) = engine.next_duty(ShardId(0)) else { panic!() };
+        assert_eq!(doomed.place.reason(), CloseReason::Purged);
+        engine.vacate(doomed.place, at(1));
+    }
+
+    #[test]
+    fn one_above_the_limit_serves_the_first_in_line_as_it_comes_back() {
+        let limits = GroupLimits { max_live: 1, max_overflow: 1, ..GroupLimits::DEFAULT };
+        let (engine, seat) = (TestEngine::new(1, 8), group(limits));
+        let _pooled = leased(&engine, &seat, 1, at(0));
+        let alone = engine.dial_overflow(&seat, at(0)).unwrap();
+        assert_eq!(work(&engine, 1, at(0)), (1, 0));
+        let Some(Outcome::Ready(overflow)) = take(&alone) else { panic!() };
+        let waiter = engine.wait(&seat, 1, at(1)).unwrap();
+        engine.give_back(overflow, at(2));
+        assert!(matches!(take(&waiter), Some(Outcome::Ready(_))));
+        assert_eq!(work(&engine, 1, at(2)), (0, 0), "nothing is closed");
+    }
+
+    #[test]
+    fn the_last_of_a_connections_uses_is_why_it_ends() {
+        let limits = GroupLimits { max_uses: 1, ..GroupLimits::DEFAULT };
+        let (engine, seat) = (TestEngine::new(1, 8), group(limits));
+        let mut lease = leased(&engine, &seat, 1, at(0));
+        lease.tenant.uses = 1;
+        engine.give_back(lease, at(1));
+        let Some(Duty::Close(doomed)) = engine.next_duty(ShardId(0)) else { panic!() };
+        assert_eq!(doomed.place.reason(), CloseReason::MaxUses);
+        engine.vacate(doomed.place, at(1));
+    }
+}
