@@ -732,6 +732,8 @@ mutant feed-after-vacate-off totals engine/end.rs \
     'self.feed(now);' ''
 mutant look-in-vain-is-kept totals:return_vs_wait engine/evict.rs \
     'self.oldest.in_vain.set(0);' ''
+mutant vain-look-beside-a-rest totals:return_vs_wait engine/evict.rs \
+    '== Some(Lack::Total)' '!= Some(Lack::Total)'
 mutant feed-makes-no-room totals:two_starving engine/dial.rs \
     'return self.make_room_if_wanted(now);' 'return;'
 mutant dial-after-fulfil-off totals:max_dialing engine/dial.rs \
