@@ -95,13 +95,14 @@ impl<T, E, K> Engine<T, E, K> {
         self.shrink(group);
         if group.limits.retention_period_ms() != NEVER {
             let census = census(group);
-            let need = census.in_use + census.wanted.waiting;
+            let in_use = census.in_use();
+            let need = in_use + census.wanted.waiting;
             group.retention.observe(need);
             // What was dialled ahead is there on purpose.
-            let ahead = self.preconnect(group, need).saturating_sub(census.in_use);
+            let ahead = self.preconnect(group, need).saturating_sub(in_use);
             let min = group.limits.min_idle().max(ahead);
             let period = group.limits.retention_period_ms();
-            let surplus = group.retention.tick(now, census.idle, census.in_use, min, period);
+            let surplus = group.retention.tick(now, census.idle, in_use, min, period);
             self.close_resting(group, surplus, CloseReason::Shrunk);
         }
         self.dial_missing(seats, now);
@@ -159,7 +160,7 @@ impl<T, E, K> Engine<T, E, K> {
             return;
         };
         let census = census(group);
-        let Census { wanted, live, idle, .. } = census;
+        let Census { wanted, live, idle } = census;
         let warm_up = if live == 0 { group.limits.warm_up() } else { 0 };
         let at_rest = group.limits.min_idle().max(warm_up).min(group.limits.max_idle());
         // Relaxed: as in `dial_owed`.
@@ -307,10 +308,13 @@ struct Census {
     live: u32,
     /// At rest, or out to be asked whether they live.
     idle: u32,
-    in_use: u32,
 }
 
 impl Census {
+    fn in_use(&self) -> u32 {
+        self.live.saturating_sub(self.idle).saturating_sub(self.wanted.dialing)
+    }
+
     /// How many have a connection or want one. Callers too take their permits to live before they
     /// count their dials, so what is neither at rest nor counted belongs to those that wait first.
     /// Where two look after one caller, each has a permit for a moment; then this is one too many.
@@ -326,8 +330,7 @@ fn census<T, E, K>(group: &Group<T, E, K>) -> Census {
     let live = group.permits.live();
     let wanted = group.demand.wanted();
     let idle = group.credits.total_idle() + group.asked.load(Ordering::Relaxed);
-    let in_use = live.saturating_sub(idle).saturating_sub(wanted.dialing);
-    Census { wanted, live, idle, in_use }
+    Census { wanted, live, idle }
 }
 
 /// A connection of the group is out to be asked no more.
