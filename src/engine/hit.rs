@@ -370,8 +370,9 @@ impl<T, E, K> Tenant<T, E, K> {
 mod tests {
     use super::*;
     use crate::engine::{
-        Duty, GroupLimits, Outcome,
+        GroupLimits, Outcome,
         regressions::{TestEngine, TestSeat, at, leased, seats, take, work},
+        rules::closed,
     };
 
     fn group(limits: GroupLimits) -> TestSeat {
@@ -406,9 +407,7 @@ mod tests {
         // The first half of an eviction.
         seat.group.epoch.fetch_add(1, Ordering::Relaxed);
         assert!(engine.checkout_own(&seat).is_none());
-        let Some(Duty::Close(doomed)) = engine.next_duty(ShardId(0)) else { panic!() };
-        assert_eq!(doomed.place.reason(), CloseReason::Purged);
-        engine.vacate(doomed.place, at(1));
+        assert_eq!(closed(&engine, at(1)), [(7, CloseReason::Purged)]);
     }
 
     #[test]
@@ -432,8 +431,6 @@ mod tests {
         let mut lease = leased(&engine, &seat, 1, at(0));
         lease.tenant.uses = 1;
         engine.give_back(lease, at(1));
-        let Some(Duty::Close(doomed)) = engine.next_duty(ShardId(0)) else { panic!() };
-        assert_eq!(doomed.place.reason(), CloseReason::MaxUses);
-        engine.vacate(doomed.place, at(1));
+        assert_eq!(closed(&engine, at(1)), [(7, CloseReason::MaxUses)]);
     }
 }

@@ -34,7 +34,7 @@ fn idle(engine: &TestEngine, seat: &TestSeat) -> u32 {
 }
 
 /// The names of what is to be closed, which is closed.
-fn closed(engine: &TestEngine, now: Tick) -> Vec<(u32, CloseReason)> {
+pub(super) fn closed(engine: &TestEngine, now: Tick) -> Vec<(u32, CloseReason)> {
     let duties = core::iter::from_fn(|| engine.next_duty(S0)).collect::<Vec<_>>();
     let mut names = Vec::new();
     for duty in duties {
