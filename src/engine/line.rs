@@ -10,8 +10,9 @@ use crate::{
 };
 
 impl<T, E, K> Engine<T, E, K> {
-    /// Waits in line, and sees to it that a connection is under way: an idle one within reach
-    /// (as for [`Self::checkout_elsewhere`]), or a dial, or, where no dial may start, an idle one anywhere.
+    /// Waits in line, and sees to it that a connection is under way: an idle one within reach (as
+    /// for [`Self::checkout_elsewhere`]), or a dial, or, where no dial may start, an idle one
+    /// anywhere.
     ///
     /// # Errors
     /// When the group is closed, `max_waiters` callers wait already, or its breaker is open and
