@@ -215,6 +215,10 @@
 //!   shares no count between shards.
 //! * **The breaker is on by default**, for dials only. A proxy's own verdict on responses belongs to
 //!   the proxy, which can force the breaker.
+//! * **An HTTP/1 connection has no task.** Who waits for the response polls hyper's connection, so that
+//!   a request costs no switch between tasks, and one at rest is a socket like any other: watched,
+//!   looked at, closed in a batch. An upload that outlasts its response's head gets a task, because
+//!   who reads the response may stop for as long as the upload does not go on.
 //! * **Leaks are looked for only where a policy asks**: two stores at a checkout then.
 //!
 //! # Drivers

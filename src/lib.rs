@@ -60,7 +60,7 @@
 //! budget ([`RetryBudget`]).
 //!
 //! # Features
-//! All off by default; each only adds. `http1`: `Http1Connector` pools hyper's HTTP/1 senders.
+//! All off by default; each only adds. `http1`: `Http1Connector` pools hyper's HTTP/1 connections.
 //! `serde`: [`Settings`] can be read from a file. `hickory`: `HickoryResolver` knows how long a
 //! name's addresses are valid.
 //! `tokio-uring`: shards may host tokio-uring (Linux). `sim`: a scripted network for tests.
@@ -146,7 +146,7 @@ mod sync;
 mod worker;
 
 #[cfg(all(not(any(loom, model)), feature = "http1"))]
-pub use self::connector::{Http1, Http1Connector};
+pub use self::connector::{ExchangeError, Http1, Http1Body, Http1Connector};
 #[cfg(all(not(any(loom, model)), target_os = "linux", feature = "tokio-uring"))]
 pub use self::connector::{TokioUring, TokioUringConnector};
 #[cfg(all(not(any(loom, model)), feature = "hickory"))]

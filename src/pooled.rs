@@ -92,7 +92,7 @@ impl<C: Connector> Pooled<C> {
     /// Takes the connection out of the pool for good. It counts against no limit any more.
     ///
     /// What it does its I/O through stays the shard's: a tokio stream's registration, an HTTP/1
-    /// connection's task. It works for as long as the pool lives; to outlive it, take a tokio
+    /// connection's stream. It works for as long as the pool lives; to outlive it, take a tokio
     /// stream off the reactor ([`TcpStream::into_std`](tokio::net::TcpStream::into_std)).
     pub fn detach(mut self) -> C::Connection {
         let lease = self.take().expect(CONSUMED);

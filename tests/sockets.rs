@@ -410,11 +410,10 @@ on_both_drivers! {
         let pool = tuned(Pool::builder(connector), backend).build().unwrap();
         let group = pool.group(Endpoint::unix(&path));
         for _ in 0..3 {
-            let mut sender = group.checkout().await.unwrap();
+            let connection = group.checkout().await.unwrap();
             let request = hyper::Request::get("/").header("host", "origin").body(Empty::new());
-            let response = sender.send_request(request.unwrap()).await.unwrap();
+            let response = connection.exchange(request.unwrap()).await.unwrap();
             assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "hello");
-            sender.release_when_ready().await;
         }
         assert_eq!(group.stats().opened, 1);
         close_and_check(pool).await;

@@ -15,13 +15,13 @@
 use core::{error::Error, fmt, time::Duration};
 use std::io;
 
-use corepool::{CheckoutError, DialError, DialErrorKind, Endpoint};
+use corepool::{CheckoutError, DialError, DialErrorKind, Endpoint, ExchangeError};
 use hyper::{
     Response, StatusCode,
     header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER},
 };
 
-use crate::download::Download;
+use crate::{download::Download, upload::Upload};
 
 /// A request that got no response from an origin.
 #[derive(Debug)]
@@ -50,7 +50,8 @@ impl Failure {
 
     /// The origin broke the exchange.
     #[cold]
-    pub(crate) fn broken(endpoint: &Endpoint, error: &hyper::Error) -> Self {
+    pub(crate) fn broken(error: &ExchangeError<Upload>) -> Self {
+        let (endpoint, error) = (error.endpoint(), error.cause());
         let detail = Some(format!("{endpoint}: {}", Chain(error)));
         // Of the causes that hyper calls the user's, the body is the one that the client has a
         // part in: it is read from the client.

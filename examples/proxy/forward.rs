@@ -8,18 +8,17 @@
 use core::{pin::pin, time::Duration};
 use std::sync::Arc;
 
-use corepool::{CheckoutError, Http1Connector, Pooled};
+use corepool::{CheckoutError, ExchangeError, Http1Body, Http1Connector, Pooled};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Body, Incoming},
-    client::conn::TrySendError,
     header::{CONNECTION, HOST, HeaderValue, TRANSFER_ENCODING},
 };
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
     counters::Counters,
-    download::{Download, Loan},
+    download::Download,
     failure::Failure,
     headers::{self, Client},
     origins::{Group, Origins, Route},
@@ -37,8 +36,8 @@ pub(crate) struct Forwarder {
 
 /// An exchange that ended without a response head.
 enum Broken {
-    /// The connection broke. A request that hyper gives back was not begun to be sent.
-    Died { error: hyper::Error, unsent: Option<Box<Request<Upload>>> },
+    /// The connection broke.
+    Died(ExchangeError<Upload>),
     /// The origin stayed silent.
     Silent,
 }
@@ -90,7 +89,7 @@ impl Forwarder {
         }
 
         let mut route = self.origins.route();
-        let mut connection = self.check_out(&mut route, !self.reuse).await?;
+        let connection = self.check_out(&mut route, !self.reuse).await?;
         if !is_named {
             headers::name_origin(&mut parts.headers, connection.endpoint());
         }
@@ -99,37 +98,31 @@ impl Forwarder {
         let copy = (connection.is_reused() && body.is_empty() && is_idempotent(&parts.method))
             .then(|| parts.clone());
         let request = Request::from_parts(parts, body);
-        let received = connection.bytes_received();
-        let broken = match self.exchange(&mut connection, request, progress.as_deref()).await {
-            Ok(response) => return self.pass_on(response, connection),
-            Err(broken) => broken,
+        let mut error = match self.exchange(connection, request, progress.as_deref()).await {
+            Ok(response) => return pass_on(response, &route),
+            Err(Broken::Died(error)) => error,
+            Err(Broken::Silent) => return Err(self.silent(&route)),
         };
 
-        let endpoint = &connection.endpoint().clone();
-        let was_reused = connection.is_reused();
-        let unanswered = connection.bytes_received() == received;
-        connection.discard();
-        let Broken::Died { error, unsent } = broken else {
-            return Err(Failure::silent(endpoint, self.response_timeout));
-        };
-        let mut again = match (unsent, copy) {
+        let mut again = match (error.take_unsent(), copy) {
             // Not a byte was sent: it may be anything, a POST too.
-            (Some(unsent), _) if was_reused => *unsent,
-            (None, Some(parts)) if unanswered => Request::from_parts(parts, Upload::Empty),
-            _ => return Err(Failure::broken(endpoint, &error)),
+            (Some(unsent), _) if error.was_reused() => unsent,
+            (None, Some(parts)) if !error.was_answered() => {
+                Request::from_parts(parts, Upload::Empty)
+            }
+            _ => return Err(Failure::broken(&error)),
         };
         self.counters.retry();
-        tracing::debug!(%endpoint, %error, "stale connection, once more on a fresh one");
+        tracing::debug!(%error, "stale connection, once more on a fresh one");
         route.elsewhere();
-        let mut connection = self.check_out(&mut route, true).await?;
-        let endpoint = &connection.endpoint().clone();
+        let connection = self.check_out(&mut route, true).await?;
         if !is_named {
-            headers::name_origin(again.headers_mut(), endpoint);
+            headers::name_origin(again.headers_mut(), connection.endpoint());
         }
-        match self.exchange(&mut connection, again, progress.as_deref()).await {
-            Ok(response) => self.pass_on(response, connection),
-            Err(Broken::Died { error, .. }) => Err(Failure::broken(endpoint, &error)),
-            Err(Broken::Silent) => Err(Failure::silent(endpoint, self.response_timeout)),
+        match self.exchange(connection, again, progress.as_deref()).await {
+            Ok(response) => pass_on(response, &route),
+            Err(Broken::Died(error)) => Err(Failure::broken(&error)),
+            Err(Broken::Silent) => Err(self.silent(&route)),
         }
     }
 
@@ -163,19 +156,15 @@ impl Forwarder {
     /// Sends a request and waits for the head of the response.
     async fn exchange(
         &self,
-        connection: &mut Pooled<Http1Connector<Upload>>,
+        connection: Pooled<Http1Connector<Upload>>,
         request: Request<Upload>,
         progress: Option<&Progress>,
-    ) -> Result<Response<Incoming>, Broken> {
-        let mut response = pin!(connection.try_send_request(request));
+    ) -> Result<Response<Http1Body<Upload>>, Broken> {
+        let mut response = pin!(connection.exchange(request));
         let mut deadline = Instant::now() + self.response_timeout;
         loop {
             match timeout_at(deadline, response.as_mut()).await {
-                Ok(Ok(response)) => return Ok(response),
-                Ok(Err(mut error)) => {
-                    let unsent = TrySendError::take_message(&mut error).map(Box::new);
-                    return Err(Broken::Died { error: error.into_error(), unsent });
-                }
+                Ok(outcome) => return outcome.map_err(Broken::Died),
                 Err(_elapsed) => match progress.map(|p| p.last() + self.response_timeout) {
                     // The request was still on its way: the origin has its time from there on.
                     Some(later) if later > deadline => deadline = later,
@@ -185,19 +174,22 @@ impl Forwarder {
         }
     }
 
-    fn pass_on(
-        &self,
-        response: Response<Incoming>,
-        connection: Pooled<Http1Connector<Upload>>,
-    ) -> Result<Response<Download>, Failure> {
-        let (mut parts, body) = response.into_parts();
-        if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(Failure::switched(connection.endpoint()));
-        }
-        headers::to_client(&mut parts);
-        let loan = Loan::new(connection, self.reuse);
-        Ok(Response::from_parts(parts, Download::from_origin(body, loan)))
+    #[cold]
+    fn silent(&self, route: &Route<'_>) -> Failure {
+        Failure::silent(route.group().endpoint(), self.response_timeout)
     }
+}
+
+fn pass_on(
+    response: Response<Http1Body<Upload>>,
+    route: &Route<'_>,
+) -> Result<Response<Download>, Failure> {
+    let (mut parts, body) = response.into_parts();
+    if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(Failure::switched(route.group().endpoint()));
+    }
+    headers::to_client(&mut parts);
+    Ok(Response::from_parts(parts, Download::from(body)))
 }
 
 /// Whether sending it twice is as good as sending it once, RFC 9110 §9.2.2.

@@ -11,10 +11,7 @@ use std::{
     os::unix::net::UnixStream,
 };
 
-use hyper::{
-    Request, Response,
-    body::{Body, Incoming},
-};
+use hyper::{Request, Response, body::Incoming};
 use tokio::{runtime::Runtime, task::LocalSet};
 
 use super::{Condition, Connection, Connector, Http1, Http1Connector, Inspect};
@@ -69,7 +66,6 @@ async fn converse(bytes: &mut Bytes<'_>) {
             settle().await;
         }
         if http1.inspect(Inspect::Glance) != Condition::Usable {
-            assert!(!http1.is_ready(), "ready, and given up");
             break;
         }
         let Some(other) = &mut peer else {
@@ -101,31 +97,35 @@ async fn exchange(
     let uri = if method == "CONNECT" { "origin:80" } else { "/" };
     let body = "x".repeat(bytes.below(3));
     let request = Request::builder().method(method).uri(uri).header("host", "origin").body(body);
-    let mut sending = pin!(http1.send_request(request.expect("a request")));
-    let mut response = poll_once(sending.as_mut()).await;
-    settle().await;
-    if response.is_none() {
-        response = poll_once(sending.as_mut()).await;
-    }
-    // The origin has not seen the request yet.
-    assert!(!matches!(response, Some(Ok(_))), "a response to nothing: {response:?}");
-    while response.is_none() {
-        if bytes.is_empty() || bytes.below(16) == 0 {
-            // The caller gives up.
-            return None;
-        }
-        act(peer, bytes);
+    let response = {
+        let mut sending = pin!(http1.send(request.expect("a request")));
+        let mut response = poll_once(sending.as_mut()).await;
         settle().await;
-        response = poll_once(sending.as_mut()).await;
-    }
+        if response.is_none() {
+            response = poll_once(sending.as_mut()).await;
+        }
+        // The origin has not seen the request yet.
+        assert!(!matches!(response, Some(Ok(_))), "a response to nothing");
+        while response.is_none() {
+            if bytes.is_empty() || bytes.below(16) == 0 {
+                // The caller gives up.
+                return None;
+            }
+            act(peer, bytes);
+            settle().await;
+            response = poll_once(sending.as_mut()).await;
+        }
+        response
+    };
     let Some(Ok(response)) = response else {
         return None;
     };
-    Some(read(response, peer, bytes).await)
+    Some(read(http1, response, peer, bytes).await)
 }
 
 /// Reads a body, to its end or until the caller has had enough; then it may keep the rest.
 async fn read(
+    http1: &mut Http1<String>,
     mut response: Response<Incoming>,
     peer: &mut Option<Peer>,
     bytes: &mut Bytes<'_>,
@@ -133,7 +133,7 @@ async fn read(
     let mut read = 0_u64;
     loop {
         let frame = poll_fn(|cx| {
-            Poll::Ready(match Pin::new(response.body_mut()).poll_frame(cx) {
+            Poll::Ready(match http1.poll_frame(response.body_mut(), cx) {
                 Poll::Ready(frame) => Some(frame),
                 Poll::Pending => None,
             })
@@ -222,7 +222,7 @@ async fn poll_once<F: Future + Unpin>(mut future: F) -> Option<F::Output> {
     .await
 }
 
-/// Lets the connection's task do all that it can: each turn asks the reactor as well.
+/// Lets the reactor learn all that there is: each turn asks it.
 async fn settle() {
     for _ in 0..6 {
         tokio::task::yield_now().await;

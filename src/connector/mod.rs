@@ -12,7 +12,7 @@ mod tcp;
 mod tokio_uring;
 
 #[cfg(feature = "http1")]
-pub use http1::{Http1, Http1Connector};
+pub use http1::{ExchangeError, Http1, Http1Body, Http1Connector};
 pub use raw::{Raw, RawConnector};
 pub use stream::{Stream, StreamConnector};
 pub use tcp::{Tcp, TcpConnector};

@@ -5,6 +5,8 @@ use core::{
     task::{Context, Poll},
 };
 use std::io;
+#[cfg(unix)]
+use std::os::fd::{AsRawFd, RawFd};
 
 #[cfg(unix)]
 use tokio::net::UnixStream;
@@ -81,6 +83,13 @@ macro_rules! either {
             Stream::Unix($inner) => $call,
         }
     };
+}
+
+#[cfg(unix)]
+impl AsRawFd for Stream {
+    fn as_raw_fd(&self) -> RawFd {
+        either!(self, stream => stream.as_raw_fd())
+    }
 }
 
 impl AsyncRead for Stream {

@@ -4,8 +4,7 @@ use tokio::net::TcpStream;
 
 use super::{KEYS, Keeper, Kept, Load, Opening};
 
-pub(super) const TOKIO: Keeper =
-    Keeper { name: "tokio-streams", timers: "0", uncounted_tasks: 0, open };
+pub(super) const TOKIO: Keeper = Keeper { name: "tokio-streams", timers: "0", open };
 
 fn open(load: Load) -> Opening {
     Box::pin(async move {

@@ -2,6 +2,7 @@
 
 use corepool::{Connector, Group, Http1Connector, Pool, RawConnector, TcpConnector};
 use http::Request;
+use http_body_util::BodyExt;
 use tokio::runtime::Handle;
 
 use super::{IDLE_TIMEOUT, KEYS, Keeper, Kept, Load, Opening};
@@ -11,23 +12,19 @@ const ONE_TIMER: &str = "1 a shard";
 pub(super) const RAW: Keeper = Keeper {
     name: "corepool",
     timers: ONE_TIMER,
-    uncounted_tasks: 0,
     open: |load| open(RawConnector, load, async |_, _| ()),
 };
 
 pub(super) const TCP: Keeper = Keeper {
     name: "corepool-tcp",
     timers: ONE_TIMER,
-    uncounted_tasks: 0,
     open: |load| open(TcpConnector, load, async |_, _| ()),
 };
 
-/// hyper's connections, for the comparison with hyper-util: each has a task, on the shard's
-/// `LocalSet`, which no runtime counts, and each has carried a request.
+/// hyper's connections, for the comparison with hyper-util: each has carried a request.
 pub(super) const HTTP1: Keeper = Keeper {
     name: "corepool-http1",
     timers: ONE_TIMER,
-    uncounted_tasks: 1,
     open: |load| open(Http1Connector::<String>::new(), load, exchange),
 };
 
@@ -60,21 +57,15 @@ fn open<C: Connector>(
     })
 }
 
-/// A request on each of a group's connections, all at once.
+/// A request on each of a group's connections.
 async fn exchange(group: Group<Http1Connector<String>>, of_each: usize) {
     let mut conns = Vec::with_capacity(of_each);
-    let mut answers = Vec::with_capacity(of_each);
     for _ in 0..of_each {
-        let mut conn = group.checkout().await.expect("one at rest");
-        let request = Request::get("/").header("host", "origin").body(String::new());
-        answers.push(conn.send_request(request.expect("a request")));
-        conns.push(conn);
+        conns.push(group.checkout().await.expect("one at rest"));
     }
-    for answer in answers {
-        drop(answer.await.expect("an answer"));
-    }
-    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     for conn in conns {
-        conn.release();
+        let request = Request::get("/").header("host", "origin").body(String::new());
+        let answer = conn.exchange(request.expect("a request")).await.expect("an answer");
+        answer.into_body().collect().await.expect("its end");
     }
 }

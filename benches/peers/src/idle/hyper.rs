@@ -9,8 +9,7 @@ use tokio::task::JoinSet;
 
 use super::{IDLE_TIMEOUT, KEYS, Keeper, Kept, Load, Opening};
 
-pub(super) const LEGACY: Keeper =
-    Keeper { name: "hyper-util-legacy", timers: "1 a pool", uncounted_tasks: 0, open };
+pub(super) const LEGACY: Keeper = Keeper { name: "hyper-util-legacy", timers: "1 a pool", open };
 
 fn open(load: Load) -> Opening {
     Box::pin(async move {

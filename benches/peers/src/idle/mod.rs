@@ -36,8 +36,6 @@ pub struct Keeper {
     pub name: &'static str,
     /// Timers for so many connections, by its source: no runtime tells how many it has.
     pub timers: &'static str,
-    /// Tasks that its runtime does not count, for each connection.
-    uncounted_tasks: usize,
     open: fn(Load) -> Opening,
 }
 
@@ -117,7 +115,7 @@ impl Keeper {
             bytes: (after.bytes - before.bytes) as f64,
             blocks: (after.blocks - before.blocks) as f64,
             resident: (after.resident - before.resident) as f64,
-            tasks: (on_runtimes + self.uncounted_tasks * load.count()) as f64,
+            tasks: on_runtimes as f64,
             cpu: (cpu() - started.1) as f64 / started.0.elapsed().as_secs_f64(),
         }
     }

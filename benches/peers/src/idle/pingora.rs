@@ -7,8 +7,7 @@ use pingora_core::{
 
 use super::{IDLE_TIMEOUT, KEYS, Keeper, Kept, Load, Opening};
 
-pub(super) const CORE: Keeper =
-    Keeper { name: "pingora-core", timers: "1 a connection", uncounted_tasks: 0, open };
+pub(super) const CORE: Keeper = Keeper { name: "pingora-core", timers: "1 a connection", open };
 
 fn open(load: Load) -> Opening {
     Box::pin(async move {

@@ -1,0 +1,305 @@
+//! Pools hyper's HTTP/1 connections.
+//!
+//! hyper takes an HTTP/1 connection apart into a sender of requests and a future that moves the
+//! bytes, which is usually spawned. Here it has no task: whoever waits for the response drives the
+//! connection, so that a request costs no switch between tasks, and one at rest is a socket that
+//! nobody reads, which the pool watches, looks at and closes like any other. Only an upload that
+//! outlasts its response's head gets a task, because who reads the response may stop for a while.
+
+mod exchange;
+mod wire;
+
+use core::{
+    fmt,
+    future::poll_fn,
+    marker::PhantomData,
+    pin::{Pin, pin},
+    task::{Context, Poll, Waker},
+};
+#[cfg(unix)]
+use std::os::fd::{AsRawFd, RawFd};
+use std::{error::Error as _, io, sync::Arc};
+
+use hyper::{
+    body::Body,
+    client::conn::http1::{self, SendRequest},
+};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    runtime::Handle,
+    task::{AbortHandle, unconstrained},
+};
+
+pub use self::exchange::{ExchangeError, Http1Body};
+use self::wire::{Outgoing, Traffic, Wire};
+#[cfg(unix)]
+use super::look;
+use super::{Condition, Connection, Connector, Inspect};
+use crate::{BoxError, Endpoint, Socket};
+
+/// Pools HTTP/1 connections, over TCP or unix sockets; [`Pooled::exchange`](crate::Pooled::exchange)
+/// sends a request on one.
+///
+/// ```no_run
+/// use corepool::{Http1Connector, Pool};
+/// use http_body_util::{BodyExt, Empty};
+/// use hyper::{Request, body::Bytes};
+///
+/// # async fn ask(origin: std::net::SocketAddr) -> Result<(), Box<dyn std::error::Error>> {
+/// let pool = Pool::builder(Http1Connector::<Empty<Bytes>>::new()).build()?;
+/// let group = pool.group(origin);
+/// let request = Request::get("/").header("host", "origin").body(Empty::new())?;
+/// let response = group.checkout().await?.exchange(request).await?;
+/// // Read to its end, and the connection is at rest again.
+/// let page = response.into_body().collect().await?.to_bytes();
+/// # Ok(())
+/// # }
+/// ```
+pub struct Http1Connector<B> {
+    builder: http1::Builder,
+    body: PhantomData<fn(B)>,
+}
+
+/// A pooled HTTP/1 connection.
+pub struct Http1<B: Body + 'static> {
+    sender: SendRequest<Outgoing<B>>,
+    /// What moves the bytes, unless it is a task's.
+    mover: Option<Box<Mover<B>>>,
+    task: Option<Task>,
+    /// How it ended, if the mover has.
+    ended: Option<Condition>,
+    traffic: Arc<Traffic>,
+    /// Of the shard that dialled it.
+    runtime: Handle,
+    #[cfg(unix)]
+    fd: RawFd,
+}
+
+type Mover<B> = http1::Connection<TokioIo<Wire>, Outgoing<B>>;
+
+/// It would go on for as long as somebody holds a body, and with it a socket that the pool has
+/// counted out.
+struct Task(AbortHandle);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl<B> Http1Connector<B> {
+    /// hyper's defaults.
+    pub fn new() -> Self {
+        Self::with_builder(http1::Builder::new())
+    }
+
+    /// Settings of one's own: buffer sizes, limits on headers, how lenient to be.
+    pub fn with_builder(builder: http1::Builder) -> Self {
+        Self { builder, body: PhantomData }
+    }
+}
+
+impl<B> Connector for Http1Connector<B>
+where
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    type Connection = Http1<B>;
+
+    async fn connect(&self, socket: Socket, _: &Endpoint) -> Result<Http1<B>, BoxError> {
+        let stream = socket.into_stream()?;
+        #[cfg(unix)]
+        let fd = stream.as_raw_fd();
+        let traffic = Arc::<Traffic>::default();
+        let wire = TokioIo::new(Wire::new(stream, Arc::clone(&traffic)));
+        let (sender, mover) = self.builder.handshake(wire).await?;
+        let mut http1 = Http1 {
+            sender,
+            mover: Some(Box::new(mover)),
+            task: None,
+            ended: None,
+            traffic,
+            runtime: Handle::current(),
+            #[cfg(unix)]
+            fd,
+        };
+        // hyper calls a connection ready once it has been polled.
+        poll_fn(|cx| {
+            http1.drive(cx);
+            http1.sender.poll_ready(cx)
+        })
+        .await?;
+        Ok(http1)
+    }
+}
+
+impl<B> Connection for Http1<B>
+where
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    /// Usable when the last response was read to its end, the request was sent to its end, and
+    /// the connection is open. While the reactor has seen nothing, which is the rule, a glance
+    /// makes no system call; otherwise hyper reads what there is, and ends the connection when
+    /// nobody asked for it.
+    fn inspect(&mut self, how: Inspect) -> Condition {
+        // Also lets go of the waker of who drove it last.
+        self.drive_unheard();
+        match self.ended {
+            Some(found) => found,
+            None if self.is_ready() && how == Inspect::Peek => self.peek(),
+            None if self.is_ready() => Condition::Usable,
+            None if self.sender.is_closed() => Condition::Closed,
+            None => Condition::Unusable,
+        }
+    }
+
+    fn bytes_written(&self) -> Option<u64> {
+        Some(self.traffic.sent())
+    }
+
+    fn into_socket(self) -> Option<Socket> {
+        Some(self.mover?.into_parts().io.into_inner().into_stream().into())
+    }
+}
+
+impl<B: Body + 'static> Http1<B> {
+    /// Bytes that the peer has sent on the connection so far.
+    pub fn bytes_received(&self) -> u64 {
+        self.traffic.received()
+    }
+
+    /// Whether another request may be sent.
+    fn is_ready(&self) -> bool {
+        // What hyper has taken and not sent yet, a task sends, whoever has the connection then.
+        self.sender.is_ready() && (self.task.is_some() || !self.traffic.is_sending())
+    }
+
+    /// What the kernel knows that the reactor has not been told yet.
+    fn peek(&self) -> Condition {
+        #[cfg(unix)]
+        let found = look::condition(&look::peek(&self.fd));
+        #[cfg(not(unix))]
+        let found = Condition::Usable;
+        match found {
+            // Not to be taken for a greeting: hyper would take it for a response.
+            Condition::UnexpectedBytes if self.traffic.sent() == 0 => Condition::Unusable,
+            found => found,
+        }
+    }
+}
+
+impl<B> Http1<B>
+where
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    /// Moves what can be moved, unless a task does; the waker hears when there is more.
+    fn drive(&mut self, cx: &mut Context<'_>) {
+        let (Some(mover), None) = (&mut self.mover, self.ended) else {
+            return;
+        };
+        let Poll::Ready(outcome) = Pin::new(&mut **mover).poll(cx) else {
+            return;
+        };
+        self.ended = Some(match outcome {
+            Ok(()) => Condition::Closed,
+            Err(error) => {
+                // The caller whose exchange it broke has the error too.
+                tracing::debug!(%error, "an HTTP/1 connection ended");
+                self.condition(&error)
+            }
+        });
+    }
+
+    #[cold]
+    fn condition(&self, error: &hyper::Error) -> Condition {
+        match error.source() {
+            Some(cause) if cause.is::<io::Error>() => Condition::Reset,
+            // It came in the place of a response, if of none that was asked for.
+            None if error.is_incomplete_message() => Condition::Closed,
+            // See `peek` for the one on which nothing was asked yet.
+            _ if self.traffic.sent() == 0 => Condition::Unusable,
+            _ => Condition::UnexpectedBytes,
+        }
+    }
+
+    /// As [`Self::drive`], for who does not wait for more.
+    fn drive_unheard(&mut self) {
+        let _ = look_now(|cx| {
+            self.drive(cx);
+            Poll::Ready(())
+        });
+    }
+
+    /// Asks for what the connection brings, and drives it if it is not there yet.
+    fn poll_through<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        if self.mover.is_none() {
+            return poll(cx);
+        }
+        // The connection alone needs the waker: what it brings, it brings while we drive it.
+        if let Poll::Ready(output) = look_now(&mut poll) {
+            return Poll::Ready(output);
+        }
+        self.drive(cx);
+        look_now(poll)
+    }
+
+    /// Has a task on the shard drive the connection from here on.
+    fn leave_to_task(&mut self) {
+        let Some(mut mover) = self.mover.take_if(|_| self.ended.is_none()) else {
+            return;
+        };
+        let traffic = Arc::clone(&self.traffic);
+        let mut is_sending = true;
+        let task = self.runtime.spawn(poll_fn(move |cx| {
+            let mut polled = Pin::new(&mut *mover).poll(cx);
+            if is_sending && !traffic.is_sending() && polled.is_pending() {
+                // Where the response came first, hyper finds out that it may take another request
+                // when it is polled once more.
+                is_sending = false;
+                polled = Pin::new(&mut *mover).poll(cx);
+            }
+            polled.map(|outcome| {
+                if let Err(error) = outcome {
+                    tracing::debug!(%error, "an HTTP/1 connection ended");
+                }
+            })
+        }));
+        self.task = Some(Task(task.abort_handle()));
+    }
+}
+
+/// Polls what nobody has to be woken for. Outside the scheduler's budget: who has used that up
+/// would be told "pending" without a look, and nobody would come back.
+fn look_now<T>(poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
+    pin!(unconstrained(poll_fn(poll))).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+impl<B> Default for Http1Connector<B> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<B> fmt::Debug for Http1Connector<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Http1Connector").field("builder", &self.builder).finish()
+    }
+}
+
+impl<B: Body + 'static> fmt::Debug for Http1<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Http1")
+            .field("sender", &self.sender)
+            .field("traffic", &self.traffic)
+            .finish_non_exhaustive()
+    }
+}
