@@ -119,7 +119,8 @@ on_both_drivers! {
             let connection = group.checkout().await.unwrap();
             assert_eq!((connection.is_reused(), connection.uses()), (round > 0, round));
             assert_eq!(connection.was_written(), Some(false), "what others wrote does not count");
-            let response = connection.exchange(request()).await.unwrap();
+            // From any thread.
+            let response = tokio::spawn(connection.exchange(request())).await.unwrap().unwrap();
             assert_eq!(group.stats().idle, 0, "it travels with the body");
             assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "hello");
             assert_eq!(group.stats().idle, 1);
