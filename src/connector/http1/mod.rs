@@ -125,12 +125,14 @@ where
             fd,
         };
         // hyper calls a connection ready once it has been polled.
-        poll_fn(|cx| {
+        let ready = poll_fn(|cx| {
             http1.drive(cx);
             http1.sender.poll_ready(cx)
-        })
-        .await?;
-        Ok(http1)
+        });
+        match ready.await {
+            Ok(()) => Ok(http1),
+            Err(_) => Err(format!("ended before its first use: {:?}", http1.ended).into()),
+        }
     }
 }
 
@@ -149,10 +151,11 @@ where
         self.drive_unheard();
         match self.ended {
             Some(found) => found,
-            None if self.is_ready() && how == Inspect::Peek => self.peek(),
-            None if self.is_ready() => Condition::Usable,
             None if self.sender.is_closed() => Condition::Closed,
-            None => Condition::Unusable,
+            None if !self.is_ready() => Condition::Unusable,
+            // A task may close the socket as we look, and another may have its number.
+            None if how == Inspect::Peek && self.task.is_none() => self.peek(),
+            None => Condition::Usable,
         }
     }
 
