@@ -7,6 +7,7 @@
 //! outlasts its response's head gets a task, because who reads the response may stop for a while.
 
 mod exchange;
+mod mover;
 mod wire;
 
 use core::{
@@ -31,7 +32,10 @@ use tokio::{
 };
 
 pub use self::exchange::{ExchangeError, Http1Body};
-use self::wire::{Outgoing, Traffic, Wire};
+use self::{
+    mover::Mover,
+    wire::{Outgoing, Traffic, Wire},
+};
 #[cfg(unix)]
 use super::look;
 use super::{Condition, Connection, Connector, Inspect};
@@ -64,7 +68,7 @@ pub struct Http1Connector<B> {
 pub struct Http1<B: Body + 'static> {
     sender: SendRequest<Outgoing<B>>,
     /// What moves the bytes, unless it is a task's.
-    mover: Option<Box<Mover<B>>>,
+    mover: Option<Mover<B>>,
     task: Option<Task>,
     /// How it ended, if the mover has.
     ended: Option<Condition>,
@@ -74,8 +78,6 @@ pub struct Http1<B: Body + 'static> {
     #[cfg(unix)]
     fd: RawFd,
 }
-
-type Mover<B> = http1::Connection<TokioIo<Wire>, Outgoing<B>>;
 
 /// It would go on for as long as somebody holds a body, and with it a socket that the pool has
 /// counted out.
@@ -113,10 +115,10 @@ where
         let fd = stream.as_raw_fd();
         let traffic = Arc::<Traffic>::default();
         let wire = TokioIo::new(Wire::new(stream, Arc::clone(&traffic)));
-        let (sender, mover) = self.builder.handshake(wire).await?;
+        let (sender, moving) = self.builder.handshake(wire).await?;
         let mut http1 = Http1 {
             sender,
-            mover: Some(Box::new(mover)),
+            mover: Some(Mover::new(moving)),
             task: None,
             ended: None,
             traffic,
@@ -126,7 +128,7 @@ where
         };
         // hyper calls a connection ready once it has been polled.
         let ready = poll_fn(|cx| {
-            http1.drive(cx);
+            http1.drive();
             http1.sender.poll_ready(cx)
         });
         match ready.await {
@@ -147,7 +149,6 @@ where
     /// makes no system call; otherwise hyper reads what there is, and ends the connection when
     /// nobody asked for it.
     fn inspect(&mut self, how: Inspect) -> Condition {
-        // Also lets go of the waker of who drove it last.
         self.drive_unheard();
         match self.ended {
             Some(found) => found,
@@ -164,7 +165,7 @@ where
     }
 
     fn into_socket(self) -> Option<Socket> {
-        Some(self.mover?.into_parts().io.into_inner().into_stream().into())
+        Some(self.mover?.into_moving().into_parts().io.into_inner().into_stream().into())
     }
 }
 
@@ -200,12 +201,12 @@ where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    /// Moves what can be moved, unless a task does; the waker hears when there is more.
-    fn drive(&mut self, cx: &mut Context<'_>) {
+    /// Moves what there is to move, unless a task does.
+    fn drive(&mut self) {
         let (Some(mover), None) = (&mut self.mover, self.ended) else {
             return;
         };
-        let Poll::Ready(outcome) = Pin::new(&mut **mover).poll(cx) else {
+        let Poll::Ready(outcome) = mover.poll() else {
             return;
         };
         self.ended = Some(match outcome {
@@ -232,10 +233,16 @@ where
 
     /// As [`Self::drive`], for who does not wait for more.
     fn drive_unheard(&mut self) {
-        let _ = look_now(|cx| {
-            self.drive(cx);
-            Poll::Ready(())
-        });
+        let Some(mover) = &mut self.mover else {
+            return;
+        };
+        mover.hush();
+        if mover.is_rung() {
+            let _ = look_now(|_| {
+                self.drive();
+                Poll::Ready(())
+            });
+        }
     }
 
     /// Asks for what the connection brings, and drives it if it is not there yet.
@@ -244,31 +251,43 @@ where
         cx: &mut Context<'_>,
         mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
-        if self.mover.is_none() {
-            return poll(cx);
+        // What we do here ourselves is nothing to be woken for.
+        if let Some(mover) = &mut self.mover {
+            mover.hush();
         }
-        // The connection alone needs the waker: what it brings, it brings while we drive it.
-        if let Poll::Ready(output) = look_now(&mut poll) {
-            return Poll::Ready(output);
+        for _ in 0..ROUNDS {
+            self.drive();
+            let Some(mover) = &mut self.mover else {
+                return poll(cx);
+            };
+            // The mover alone needs the waker: what comes, it brings while we drive it.
+            if let Poll::Ready(output) = look_now(&mut poll) {
+                return Poll::Ready(output);
+            }
+            if !mover.is_rung() && mover.listen(cx.waker()) {
+                return Poll::Pending;
+            }
         }
-        self.drive(cx);
-        look_now(poll)
+        // It would go on. Others have their turn first.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Has a task on the shard drive the connection from here on.
     fn leave_to_task(&mut self) {
-        let Some(mut mover) = self.mover.take_if(|_| self.ended.is_none()) else {
+        let Some(mover) = self.mover.take_if(|_| self.ended.is_none()) else {
             return;
         };
+        let mut moving = mover.into_moving();
         let traffic = Arc::clone(&self.traffic);
         let mut is_sending = true;
         let task = self.runtime.spawn(poll_fn(move |cx| {
-            let mut polled = Pin::new(&mut *mover).poll(cx);
+            let mut polled = Pin::new(&mut *moving).poll(cx);
             if is_sending && !traffic.is_sending() && polled.is_pending() {
                 // Where the response came first, hyper finds out that it may take another request
                 // when it is polled once more.
                 is_sending = false;
-                polled = Pin::new(&mut *mover).poll(cx);
+                polled = Pin::new(&mut *moving).poll(cx);
             }
             polled.map(|outcome| {
                 if let Err(error) = outcome {
@@ -279,6 +298,10 @@ where
         self.task = Some(Task(task.abort_handle()));
     }
 }
+
+/// How often in a row a connection is driven for one who waits. To ask for more of a body rings
+/// for the mover, so it may take two until nothing is left to do.
+const ROUNDS: usize = 3;
 
 /// Polls what nobody has to be woken for. Outside the scheduler's budget: who has used that up
 /// would be told "pending" without a look, and nobody would come back.

@@ -1,0 +1,97 @@
+//! hyper's half of a connection that moves the bytes: polled as a task would poll it, which is when
+//! it was woken, by whoever waits for what it brings.
+
+use core::{
+    pin::Pin,
+    task::{Context, Poll, Waker},
+};
+use std::task::Wake;
+
+use hyper::{body::Body, client::conn::http1};
+use hyper_util::rt::TokioIo;
+
+use super::wire::{Outgoing, Wire};
+use crate::{
+    BoxError,
+    sync::{Arc, AtomicBool, AtomicWaker, Ordering},
+};
+
+/// What hyper calls a connection.
+pub(super) type Moving<B> = http1::Connection<TokioIo<Wire>, Outgoing<B>>;
+
+pub(super) struct Mover<B: Body + 'static> {
+    moving: Box<Moving<B>>,
+    bell: Arc<Bell>,
+    /// Rings the bell.
+    ringer: Waker,
+    /// Somebody may still hear the bell.
+    is_heard: bool,
+}
+
+/// Whether there is something to move, and who is to hear of it.
+struct Bell {
+    rung: AtomicBool,
+    hearer: AtomicWaker,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // Release: with the swap in `Mover::poll`, which goes after what we ring for.
+        self.rung.store(true, Ordering::Release);
+        self.hearer.wake();
+    }
+}
+
+impl<B> Mover<B>
+where
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    pub(super) fn new(moving: Moving<B>) -> Self {
+        // Rung: like any future it wants to be polled once.
+        let bell = Arc::new(Bell { rung: AtomicBool::new(true), hearer: AtomicWaker::new() });
+        let ringer = Waker::from(Arc::clone(&bell));
+        Self { moving: Box::new(moving), bell, ringer, is_heard: false }
+    }
+
+    /// Whether there is something to move.
+    pub(super) fn is_rung(&self) -> bool {
+        self.bell.rung.load(Ordering::Relaxed)
+    }
+
+    /// Moves what there is to move. Whoever wants to hear of more asks for it afterwards.
+    pub(super) fn poll(&mut self) -> Poll<hyper::Result<()>> {
+        // Acquire: with the store in `Bell`. Looked at first because it is mostly silent.
+        if !self.is_rung() || !self.bell.rung.swap(false, Ordering::Acquire) {
+            return Poll::Pending;
+        }
+        // Who heard it has been told.
+        self.is_heard = false;
+        Pin::new(&mut *self.moving).poll(&mut Context::from_waker(&self.ringer))
+    }
+
+    /// Has a waker hear when there is more; `false` if there is already, and nobody hears it.
+    pub(super) fn listen(&mut self, waker: &Waker) -> bool {
+        self.bell.hearer.register(waker);
+        self.is_heard = true;
+        // After the registration: who rings in between is seen here, or wakes the waker.
+        !self.is_rung()
+    }
+
+    /// Lets go of who heard it last.
+    pub(super) fn hush(&mut self) {
+        if self.is_heard {
+            self.bell.hearer.take();
+            self.is_heard = false;
+        }
+    }
+
+    pub(super) fn into_moving(self) -> Box<Moving<B>> {
+        self.moving
+    }
+}
