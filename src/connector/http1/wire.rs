@@ -99,8 +99,10 @@ impl AsyncWrite for Wire {
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+    /// Nothing: the pool, or who has the connection last, closes the socket next, and the FIN goes
+    /// out with that.
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 
     fn poll_write_vectored(
@@ -108,6 +110,10 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        // A request without a body, mostly: send(2) costs the kernel less than writev(2).
+        if let [buf] = bufs {
+            return self.poll_write(cx, buf);
+        }
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         self.note_sent(&written);
         written
