@@ -129,17 +129,20 @@ pub(crate) fn to_client(parts: &mut response::Parts) {
 
 /// Removes what concerns one connection only, RFC 9110 §7.6.1.
 fn strip(headers: &mut HeaderMap) {
-    // Most messages name no field, or none that is here.
-    if let Some(options) = headers.get(CONNECTION).cloned() {
+    // Most messages have one of them or none, and a walk over the names is cheaper than a lookup
+    // for each.
+    let is_there = |hop: &HeaderName| headers.keys().any(|name| name == hop);
+    let there = HOP_BY_HOP.each_ref().map(is_there);
+    if headers.contains_key(CONNECTION) {
         let more: Vec<_> = headers.get_all(CONNECTION).iter().skip(1).cloned().collect();
-        for options in core::iter::once(&options).chain(&more) {
+        let first = headers.remove(CONNECTION);
+        for options in first.iter().chain(&more) {
             options.as_bytes().split(|byte| *byte == b',').for_each(|option| {
                 strip_named(headers, option.trim_ascii());
             });
         }
-        headers.remove(CONNECTION);
     }
-    for name in [KEEP_ALIVE, PROXY_CONNECTION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE] {
+    for (name, _) in HOP_BY_HOP.iter().zip(there).filter(|(_, is_there)| *is_there) {
         headers.remove(name);
     }
 }
@@ -176,6 +179,10 @@ impl RemoveAll for HeaderMap {
 /// Options that name no field, and fields that are never about one connection: a client must not
 /// be able to take the frame or the address off its message.
 const KEPT: [&str; 4] = ["close", "keep-alive", "content-length", "host"];
+
+/// What names a hop's own matters, besides `Connection`.
+const HOP_BY_HOP: [HeaderName; 6] =
+    [KEEP_ALIVE, PROXY_CONNECTION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
 
 const VIA_10: &str = "1.0 corepool";
 const VIA_11: &str = "1.1 corepool";
