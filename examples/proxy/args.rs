@@ -42,6 +42,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub(crate) response_timeout: Duration,
 
+    /// A client that has not sent the whole head of a request so long after it came, or after its
+    /// last response, is cut off.
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    pub(crate) client_timeout: Duration,
+
     /// How long requests in flight may take to finish after SIGTERM or SIGINT.
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub(crate) drain_timeout: Duration,

@@ -1,10 +1,12 @@
 //! Listening sockets, and the loop that serves the clients of one of them.
 
-use core::{convert::Infallible, net::SocketAddr, pin::pin, time::Duration};
+use core::{
+    convert::Infallible, future::poll_fn, net::SocketAddr, pin::pin, task::Poll, time::Duration,
+};
 use std::{io, net, rc::Rc};
 
 use hyper::{server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -13,7 +15,12 @@ use tokio::{
     time::sleep,
 };
 
-use crate::{forward::Forwarder, headers::Client};
+use crate::{
+    coalescing::Coalescing,
+    forward::Forwarder,
+    headers::Client,
+    visits::{Visit, Visits},
+};
 
 /// As many listeners on one address as there are shards. With `SO_REUSEPORT` the kernel deals the
 /// clients out among them, and none of them is woken for another's client.
@@ -56,10 +63,14 @@ fn listen(address: SocketAddr) -> io::Result<net::TcpListener> {
 pub(crate) async fn serve(
     listener: net::TcpListener,
     forwarder: Rc<Forwarder>,
+    client_timeout: Duration,
     mut stop: watch::Receiver<bool>,
     working: mpsc::Sender<Infallible>,
 ) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
+    let visits = Visits::new(client_timeout);
+    // Goes on after us, for those that are there still, and ends with the shard.
+    spawn_local(Rc::clone(&visits).look_after(stop.clone()));
     let mut failing = false;
     loop {
         let accepted = tokio::select! {
@@ -70,8 +81,8 @@ pub(crate) async fn serve(
         match accepted {
             Ok((stream, address)) => {
                 failing = false;
-                let (stop, working) = (stop.clone(), working.clone());
-                let client = serve_client(stream, address, Rc::clone(&forwarder), stop);
+                let working = working.clone();
+                let client = serve_client(stream, address, Rc::clone(&forwarder), visits.enter());
                 spawn_local(async move {
                     client.await;
                     drop(working);
@@ -96,38 +107,47 @@ async fn serve_client(
     stream: TcpStream,
     address: SocketAddr,
     forwarder: Rc<Forwarder>,
-    mut stop: watch::Receiver<bool>,
+    visit: Rc<Visit>,
 ) {
     let _open = forwarder.counters().accept();
     // Only a matter of latency, and the socket may be gone already.
     let _ = stream.set_nodelay(true);
     let client = Rc::new(Client::new(address.ip()));
-    let service = service_fn(move |request| {
+    let service = service_fn(|request| {
         let (forwarder, client) = (Rc::clone(&forwarder), Rc::clone(&client));
-        async move { Ok::<_, Infallible>(forwarder.answer(request, &client).await) }
-    });
-    let mut http = http1::Builder::new();
-    // Without a bound on the head, a client that sends a byte a minute holds a connection for
-    // ever. It also ends clients that are connected but ask for nothing.
-    http.timer(TokioTimer::new()).header_read_timeout(HEADER_READ_TIMEOUT);
-    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
-    let outcome = tokio::select! {
-        biased;
-        outcome = connection.as_mut() => outcome,
-        _ = stop.wait_for(|stop| *stop) => {
-            // At once when the client is idle, after the response in flight otherwise.
-            connection.as_mut().graceful_shutdown();
-            connection.await
+        let answering = visit.answer();
+        async move {
+            let response = forwarder.answer(request, &client).await;
+            Ok::<_, Infallible>(response.map(|body| answering.with(body)))
         }
-    };
-    if let Err(error) = outcome {
-        tracing::debug!(%address, %error, "a client's connection ended");
+    });
+    // Without a bound on the head, a client that sends a byte a minute holds a connection for
+    // ever; hyper's own sets a timer for each.
+    let mut http = http1::Builder::new();
+    http.header_read_timeout(None);
+    let mut connection =
+        pin!(http.serve_connection(TokioIo::new(Coalescing::new(stream)), service));
+    let mut is_told = false;
+    let outcome = poll_fn(|cx| {
+        visit.hear(cx);
+        if visit.is_last_call() && !is_told {
+            // Ends at once when the client is idle, after the response in flight otherwise.
+            connection.as_mut().graceful_shutdown();
+            is_told = true;
+        }
+        match connection.as_mut().poll(cx) {
+            Poll::Pending if visit.is_overdue() => Poll::Ready(None),
+            polled => polled.map(Some),
+        }
+    });
+    match outcome.await {
+        Some(Ok(())) => {}
+        Some(Err(error)) => tracing::debug!(%address, %error, "a client's connection ended"),
+        None => tracing::debug!(%address, "a client asked for nothing for too long"),
     }
 }
 
 /// The kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
-
-const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);

@@ -67,6 +67,7 @@
 
 mod admin;
 mod args;
+mod coalescing;
 mod counters;
 mod demo;
 mod download;
@@ -86,6 +87,7 @@ mod settings;
 mod snapshot;
 mod tuning;
 mod upload;
+mod visits;
 
 use std::{
     env,

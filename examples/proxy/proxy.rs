@@ -27,6 +27,7 @@ pub(crate) struct Config {
     pub(crate) upstreams: Vec<Endpoint>,
     pub(crate) settings: Settings,
     pub(crate) response_timeout: Duration,
+    pub(crate) client_timeout: Duration,
     pub(crate) drain_timeout: Duration,
     pub(crate) reuse: bool,
 }
@@ -78,6 +79,7 @@ impl Config {
             upstreams,
             settings,
             response_timeout: args.response_timeout,
+            client_timeout: args.client_timeout,
             drain_timeout: args.drain_timeout,
             reuse: !args.no_reuse,
         }
@@ -112,12 +114,14 @@ impl Proxy {
             let id = shard.id();
             let (reuse, response_timeout) = (config.reuse, config.response_timeout);
             let (stopped, working) = (stopped.clone(), working.clone());
+            let client_timeout = config.client_timeout;
             // Detached: `working` tells when it ends.
             drop(shard.spawn_local(move || async move {
                 // Each shard starts at another origin, so that few clients reach them all.
                 let origins = Origins::new(groups, id);
                 let forwarder = Forwarder::new(origins, reuse, response_timeout, own);
-                let served = listener::serve(listener, Rc::new(forwarder), stopped, working);
+                let served =
+                    listener::serve(listener, Rc::new(forwarder), client_timeout, stopped, working);
                 if let Err(error) = served.await {
                     tracing::error!(%error, shard = id, "the shard cannot serve clients");
                 }

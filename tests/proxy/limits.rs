@@ -1,13 +1,17 @@
 //! Flags that bound, warm, end and watch connections, as their effects show from outside.
 
+use core::time::Duration;
 use std::{io::ErrorKind, path::PathBuf};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::UnixListener,
+    time::sleep,
 };
 
-use crate::support::{GET, Proxy, assert_failure, held_origin, ok, one_shard, plain_origin, soon};
+use crate::support::{
+    GET, Proxy, assert_failure, balances, held_origin, ok, one_shard, plain_origin, soon,
+};
 
 on_each_backend! {
     at_the_limit_requests_may_be_refused,
@@ -17,6 +21,7 @@ on_each_backend! {
     a_leak_is_reported_and_so_is_its_end,
     a_suspended_origin_keeps_requests_waiting,
     a_unix_socket_is_an_origin,
+    clients_that_ask_for_nothing_are_cut_off,
 }
 
 async fn at_the_limit_requests_may_be_refused(backend: &str) {
@@ -173,4 +178,32 @@ impl Drop for Unlinked {
             Err(error) => eprintln!("{}: {error}", self.0.display()),
         }
     }
+}
+
+async fn clients_that_ask_for_nothing_are_cut_off(backend: &str) {
+    let (origin, go) = held_origin().await;
+    let upstream = origin.upstream();
+    let mut args = one_shard(backend, &upstream);
+    args.extend(["--client-timeout", "1"]);
+    let proxy = Proxy::start(&args).await;
+    let mut silent = proxy.client().await;
+    let mut halfway = proxy.client().await;
+    let mut waiting = proxy.client().await;
+    halfway.send("GET / HTTP/1.1\r\nho").await;
+    waiting.send(GET).await;
+    proxy.endpoint(|endpoint| endpoint["in_use"] == 1).await;
+    // Who waits for an answer may wait for longer than that.
+    assert!(silent.is_at_end().await);
+    assert!(halfway.is_at_end().await);
+    go.send_replace(true);
+    assert_eq!(waiting.response().await.status(), 200);
+    assert!(waiting.is_at_end().await);
+    // A client that goes on asking stays.
+    let mut busy = proxy.client().await;
+    for _ in 0..6 {
+        busy.send(GET).await;
+        assert_eq!(busy.response().await.status(), 200);
+        sleep(Duration::from_millis(250)).await;
+    }
+    assert!(balances(&proxy.endpoint(|endpoint| endpoint["in_use"] == 0).await));
 }
