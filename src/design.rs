@@ -168,6 +168,7 @@
 //! | backoff's failure × success | 8 | one CAS: the series has ended, or this is its first failure | `backoff::success_vs_failure`, `backoff::failure_vs_failure_of_one_step` |
 //! | trip × a caller lining up | 5 | the caller is told, or was admitted before | `gate::trip_vs_wait`, `gate::force_open_vs_wait` |
 //! | sweep's ping × a caller lining up | 5 | an answer goes back as a return does | `evict::answered_ping_vs_wait`, `evict::unanswered_ping_vs_wait` |
+//! | something comes on an HTTP/1 connection × one who begins to wait for it, or lets go | 5 | a flag first, the waker second; who waits registers first and looks second | `bell::ring_vs_listen`, `bell::ring_vs_ring`, `bell::ring_vs_hush` |
 //! | the stack's pop × pop, pop, push (ABA) | 3 | a tag in the word that holds the top | `stack::stalled_pop_vs_pop_pop_push`, `stack::stalled_push_vs_push_push_pop` |
 //!
 //! A worker's panic × whatever it was at has no model but tests (`src/worker/tests/panics.rs`,

@@ -82,6 +82,8 @@ compile_error!("shuttle schedules the engine alone: `--cfg shuttle` goes with `-
 pub mod alerts;
 #[cfg(not(any(loom, model)))]
 mod backend;
+#[cfg(any(loom, all(feature = "http1", not(model))))]
+mod bell;
 #[cfg(not(any(loom, model)))]
 mod builder;
 mod clock;
@@ -183,6 +185,8 @@ pub use self::{
 #[cfg(any(loom, model, fuzzing))]
 #[doc(hidden)]
 pub mod model {
+    #[cfg(loom)]
+    pub use crate::bell::Bell;
     pub use crate::{clock::Tick, engine::*, retry_budget::RetryBudget};
 }
 

@@ -126,3 +126,12 @@ pub(crate) fn register(cell: &AtomicWaker, waker: &core::task::Waker) {
     #[cfg(not(loom))]
     cell.register(waker);
 }
+
+/// Takes the task out of a waker cell.
+#[cfg(any(loom, all(feature = "http1", not(model))))]
+pub(crate) fn forget(cell: &AtomicWaker) {
+    #[cfg(loom)]
+    drop(cell.take_waker());
+    #[cfg(not(loom))]
+    drop(cell.take());
+}

@@ -5,16 +5,13 @@ use core::{
     pin::Pin,
     task::{Context, Poll, Waker},
 };
-use std::task::Wake;
+use std::{sync::Arc, task::Wake};
 
 use hyper::{body::Body, client::conn::http1};
 use hyper_util::rt::TokioIo;
 
 use super::wire::{Outgoing, Wire};
-use crate::{
-    BoxError,
-    sync::{Arc, AtomicBool, AtomicWaker, Ordering},
-};
+use crate::{BoxError, bell::Bell};
 
 /// What hyper calls a connection.
 pub(super) type Moving<B> = http1::Connection<TokioIo<Wire>, Outgoing<B>>;
@@ -28,21 +25,13 @@ pub(super) struct Mover<B: Body + 'static> {
     is_heard: bool,
 }
 
-/// Whether there is something to move, and who is to hear of it.
-struct Bell {
-    rung: AtomicBool,
-    hearer: AtomicWaker,
-}
-
 impl Wake for Bell {
     fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
+        self.ring();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // Release: with the swap in `Mover::poll`, which goes after what we ring for.
-        self.rung.store(true, Ordering::Release);
-        self.hearer.wake();
+        self.ring();
     }
 }
 
@@ -54,20 +43,19 @@ where
 {
     pub(super) fn new(moving: Moving<B>) -> Self {
         // Rung: like any future it wants to be polled once.
-        let bell = Arc::new(Bell { rung: AtomicBool::new(true), hearer: AtomicWaker::new() });
+        let bell = Arc::new(Bell::rung());
         let ringer = Waker::from(Arc::clone(&bell));
         Self { moving: Box::new(moving), bell, ringer, is_heard: false }
     }
 
     /// Whether there is something to move.
     pub(super) fn is_rung(&self) -> bool {
-        self.bell.rung.load(Ordering::Relaxed)
+        self.bell.is_rung()
     }
 
     /// Moves what there is to move. Whoever wants to hear of more asks for it afterwards.
     pub(super) fn poll(&mut self) -> Poll<hyper::Result<()>> {
-        // Acquire: with the store in `Bell`. Looked at first because it is mostly silent.
-        if !self.is_rung() || !self.bell.rung.swap(false, Ordering::Acquire) {
+        if !self.bell.answer() {
             return Poll::Pending;
         }
         // Who heard it has been told.
@@ -77,16 +65,14 @@ where
 
     /// Has a waker hear when there is more; `false` if there is already, and nobody hears it.
     pub(super) fn listen(&mut self, waker: &Waker) -> bool {
-        self.bell.hearer.register(waker);
         self.is_heard = true;
-        // After the registration: who rings in between is seen here, or wakes the waker.
-        !self.is_rung()
+        self.bell.listen(waker)
     }
 
     /// Lets go of who heard it last.
     pub(super) fn hush(&mut self) {
         if self.is_heard {
-            self.bell.hearer.take();
+            self.bell.hush();
             self.is_heard = false;
         }
     }
