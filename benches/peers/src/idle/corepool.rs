@@ -3,7 +3,7 @@
 use corepool::{Connector, Group, Http1Connector, Pool, RawConnector, TcpConnector};
 use http::Request;
 use http_body_util::BodyExt;
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, task::JoinSet};
 
 use super::{IDLE_TIMEOUT, KEYS, Keeper, Kept, Load, Opening};
 
@@ -57,15 +57,21 @@ fn open<C: Connector>(
     })
 }
 
-/// A request on each of a group's connections.
+/// A request on each of a group's connections, all at once.
 async fn exchange(group: Group<Http1Connector<String>>, of_each: usize) {
     let mut conns = Vec::with_capacity(of_each);
     for _ in 0..of_each {
         conns.push(group.checkout().await.expect("one at rest"));
     }
+    let mut answers = JoinSet::new();
     for conn in conns {
-        let request = Request::get("/").header("host", "origin").body(String::new());
-        let answer = conn.exchange(request.expect("a request")).await.expect("an answer");
-        answer.into_body().collect().await.expect("its end");
+        answers.spawn(async move {
+            let request = Request::get("/").header("host", "origin").body(String::new());
+            let answer = conn.exchange(request.expect("a request")).await.expect("an answer");
+            answer.into_body().collect().await.expect("its end");
+        });
+    }
+    while let Some(answer) = answers.join_next().await {
+        answer.expect("it ends");
     }
 }
