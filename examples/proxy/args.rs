@@ -42,8 +42,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub(crate) response_timeout: Duration,
 
-    /// A client that has not sent the whole head of a request so long after it came, or after its
-    /// last response, is cut off.
+    /// A client that has not sent the whole head of a request so long after it came, or after the
+    /// end of its last response, is cut off, a quarter of that time sooner or later.
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub(crate) client_timeout: Duration,
 

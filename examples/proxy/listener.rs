@@ -125,8 +125,9 @@ async fn serve_client(
     // ever; hyper's own sets a timer for each.
     let mut http = http1::Builder::new();
     http.header_read_timeout(None);
-    let mut connection =
-        pin!(http.serve_connection(TokioIo::new(Coalescing::new(stream)), service));
+    let mut connection = pin!(
+        http.serve_connection(TokioIo::new(Coalescing::new(stream, Rc::clone(&visit))), service)
+    );
     let mut is_told = false;
     let outcome = poll_fn(|cx| {
         visit.hear(cx);

@@ -128,6 +128,13 @@ impl Visit {
         Answering(Rc::clone(self))
     }
 
+    /// Some of a response went out, of which the last may still be on its way after its end.
+    pub(crate) fn wrote(&self) {
+        if self.awaiting.get().is_some() {
+            self.awaiting.set(Some(self.visits.now.get()));
+        }
+    }
+
     fn wake(&self) {
         if let Some(task) = self.task.get() {
             task.wake_by_ref();
@@ -166,5 +173,63 @@ impl<B: Body + Unpin> Body for Answer<B> {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(4);
+
+    /// A client that has just come, and a way to look at the clock so much later.
+    fn client() -> (Rc<Visit>, impl Fn(u64)) {
+        let visits = Visits::new(PATIENCE);
+        let visit = visits.enter();
+        let start = Instant::now();
+        (visit, move |seconds| visits.look(start + Duration::from_secs(seconds)))
+    }
+
+    #[test]
+    fn who_asks_for_nothing_is_overdue() {
+        let (visit, look) = client();
+        look(3);
+        assert!(!visit.is_overdue());
+        look(5);
+        assert!(visit.is_overdue());
+    }
+
+    #[test]
+    fn who_waits_for_an_answer_is_not() {
+        let (visit, look) = client();
+        let answering = visit.answer();
+        look(60);
+        assert!(!visit.is_overdue());
+        drop(answering);
+        look(63);
+        assert!(!visit.is_overdue(), "three seconds since the answer");
+        look(64);
+        assert!(visit.is_overdue());
+    }
+
+    #[test]
+    fn who_reads_slowly_is_not() {
+        let (visit, look) = client();
+        drop(visit.answer());
+        look(3);
+        visit.wrote();
+        look(6);
+        assert!(!visit.is_overdue(), "three seconds since the last byte");
+        look(7);
+        assert!(visit.is_overdue());
+    }
+
+    #[test]
+    fn who_has_left_is_forgotten() {
+        let (visit, look) = client();
+        let visits = Rc::clone(&visit.visits);
+        drop(visit);
+        look(1);
+        assert!(visits.visits.borrow().is_empty());
     }
 }
