@@ -58,15 +58,20 @@ where
         if !self.bell.answer() {
             return Poll::Pending;
         }
-        // Who heard it has been told.
+        // Who heard it is woken by who rang.
         self.is_heard = false;
         Pin::new(&mut *self.moving).poll(&mut Context::from_waker(&self.ringer))
     }
 
-    /// Has a waker hear when there is more; `false` if there is already, and nobody hears it.
+    /// Has a waker hear when there is more; `false` if there is already, and it does not.
     pub(super) fn listen(&mut self, waker: &Waker) -> bool {
         self.is_heard = true;
-        self.bell.listen(waker)
+        let is_silent = self.bell.listen(waker);
+        if !is_silent {
+            // Who rang may have found nobody to wake.
+            self.hush();
+        }
+        is_silent
     }
 
     /// Lets go of who heard it last.
