@@ -1,4 +1,4 @@
-//! A stream to a client whose small responses go out in one piece.
+//! A stream to a client: small responses go out in one piece, and what goes out is noted.
 
 use core::{
     pin::Pin,
@@ -29,6 +29,7 @@ impl Coalescing {
         Self { stream, visit }
     }
 
+    /// A client that reads is not one that keeps us waiting.
     fn note(&self, written: &Poll<io::Result<usize>>) {
         if matches!(written, Poll::Ready(Ok(_))) {
             self.visit.wrote();
@@ -62,18 +63,18 @@ impl AsyncWrite for Coalescing {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let mut whole = [0; SMALL];
-        let mut rest = &mut whole[..];
-        for buf in bufs {
-            let Some((place, after)) = rest.split_at_mut_checked(buf.len()) else {
-                let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-                self.note(&written);
-                return written;
-            };
-            place.copy_from_slice(buf);
-            rest = after;
+        let length = bufs.iter().map(|buf| buf.len()).sum();
+        if length > SMALL {
+            let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+            self.note(&written);
+            return written;
         }
-        let length = SMALL - rest.len();
+        let mut whole = [0; SMALL];
+        let mut end = 0;
+        for buf in bufs {
+            whole[end..][..buf.len()].copy_from_slice(buf);
+            end += buf.len();
+        }
         self.poll_write(cx, &whole[..length])
     }
 
