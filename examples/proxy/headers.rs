@@ -133,7 +133,8 @@ fn strip(headers: &mut HeaderMap) {
     // for each.
     let is_there = |hop: &HeaderName| headers.keys().any(|name| name == hop);
     let there = HOP_BY_HOP.each_ref().map(is_there);
-    if headers.contains_key(CONNECTION) {
+    if is_there(&CONNECTION) {
+        // Nearly always there is one line, and nothing to allocate.
         let more: Vec<_> = headers.get_all(CONNECTION).iter().skip(1).cloned().collect();
         let first = headers.remove(CONNECTION);
         for options in first.iter().chain(&more) {

@@ -112,9 +112,8 @@ impl Proxy {
             counters.push(Arc::clone(&own));
             let groups = groups.clone();
             let id = shard.id();
-            let (reuse, response_timeout) = (config.reuse, config.response_timeout);
+            let Config { reuse, response_timeout, client_timeout, .. } = *config;
             let (stopped, working) = (stopped.clone(), working.clone());
-            let client_timeout = config.client_timeout;
             // Detached: `working` tells when it ends.
             drop(shard.spawn_local(move || async move {
                 // Each shard starts at another origin, so that few clients reach them all.
