@@ -219,8 +219,8 @@
 //! * **An HTTP/1 connection has no task.** Who waits for the response polls hyper's connection, so that
 //!   a request costs no switch between tasks, and one at rest is a socket like any other: watched,
 //!   looked at, closed in a batch. It is polled as a task would be, only after its own waker was
-//!   called: a look at one at rest is a look at a flag. An upload that outlasts its response's head gets a task, because
-//!   who reads the response may stop for as long as the upload does not go on.
+//!   called: a look at one at rest is a look at a flag. An upload that outlasts its response's head
+//!   gets a task, because who reads the response may stop for as long as the upload does not go on.
 //! * **Leaks are looked for only where a policy asks**: two stores at a checkout then.
 //!
 //! # Drivers
