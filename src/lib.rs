@@ -117,6 +117,8 @@ mod leaks;
 #[cfg(not(any(loom, model)))]
 mod look;
 #[cfg(not(any(loom, model)))]
+mod meter;
+#[cfg(not(any(loom, model)))]
 mod numbers;
 #[cfg(not(any(loom, model)))]
 mod observer;
@@ -159,8 +161,8 @@ pub use self::{
     builder::Builder,
     config::Host,
     connector::{
-        Condition, Connection, Connector, Inspect, Raw, RawConnector, Stream, StreamConnector, Tcp,
-        TcpConnector,
+        Condition, Connection, Connector, Inspect, Multiplexed, Raw, RawConnector, Stream,
+        StreamConnector, Tcp, TcpConnector,
     },
     control::Adoption,
     endpoint::{Endpoint, ParseEndpointError, TlsIdentity, Verification},
@@ -169,6 +171,7 @@ pub use self::{
     group::{Group, WarmUp},
     histogram::HistogramSnapshot,
     hooks::ConnectionInfo,
+    meter::{StreamCapacity, StreamMeter},
     observer::{Observer, PoolEvent},
     pool::{CloseReport, Pool},
     pooled::Pooled,

@@ -19,7 +19,7 @@ pub use tcp::{Tcp, TcpConnector};
 #[cfg(all(target_os = "linux", feature = "tokio-uring"))]
 pub use tokio_uring::{TokioUring, TokioUringConnector};
 
-use crate::{BoxError, Endpoint, Host, Socket};
+use crate::{BoxError, Endpoint, Host, Socket, StreamMeter};
 
 /// Makes what a pool holds out of a freshly dialled socket: the socket itself, a registered
 /// stream, the sender of an HTTP connection.
@@ -157,4 +157,13 @@ pub trait Connection: Send + 'static {
     {
         None
     }
+}
+
+/// A connection that serves several exchanges at once, each as a stream of it.
+///
+/// [`Pool::streams`](crate::Pool::streams) shares such connections among callers. What they do their
+/// I/O through must work from any thread by a shared reference.
+pub trait Multiplexed: Connection + Sync {
+    /// How many streams it takes, and whether it takes new ones; always the same one.
+    fn meter(&self) -> &StreamMeter;
 }
