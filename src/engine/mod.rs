@@ -16,6 +16,8 @@
 //! - **INV-7** A cancelled future, at any await, leaves all of the above true.
 //! - **INV-8** Breaker and backoff take only legal transitions and admit no more than they say.
 //! - **INV-9** After a close: opened = closed, no slot in use.
+//! - **INV-10** Of no shared connection are more streams leased than it takes, and its last lease
+//!   takes it out exactly once; see [`streams`].
 //!
 //! # What is lock-free
 //! There is no lock. A hit and a return are a handful of CASes on words of the caller's own shard.
@@ -61,6 +63,7 @@ mod slot;
 mod stack;
 mod state;
 mod stats;
+pub mod streams;
 mod tend;
 mod totals;
 mod waiters;

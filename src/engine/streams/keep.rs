@@ -1,0 +1,142 @@
+//! What the table's keeper asks of it: how many connections to find, and which to send to rest.
+
+use core::task::Waker;
+
+use super::{
+    Bounds, Capacity, Carrier, Census, Spot, Streams,
+    word::{State, Word},
+};
+use crate::sync::register;
+
+impl<T: Carrier, E> Streams<T, E> {
+    /// Whom to wake when connections are to be found, or may be sent to rest. Register first, then
+    /// look.
+    pub fn register_keeper(&self, waker: &Waker) {
+        register(&self.keeper, waker);
+    }
+
+    /// Wakes the keeper for reasons of its owner.
+    pub fn wake_keeper(&self) {
+        self.keeper.wake();
+    }
+
+    /// The bounds.
+    pub fn bounds(&self) -> Bounds {
+        Bounds {
+            min: self.limits.min.get(),
+            max: self.limits.max.get().min(self.cells.len() as u32 / 2),
+            streams: self.limits.streams.get(),
+        }
+    }
+
+    /// Other bounds, and whether callers share beyond a connection's limit once there are as many
+    /// connections as may be. Connections that stand here keep the number of streams that they came
+    /// with.
+    pub fn set_bounds(&self, bounds: Bounds, exceed: bool) {
+        self.limits.min.set(bounds.min);
+        self.limits.max.set(bounds.max);
+        self.limits.streams.set(bounds.streams);
+        self.limits.exceed.set(exceed.into());
+        self.look_after_line();
+    }
+
+    /// What there is at this moment.
+    pub fn census(&self) -> Census {
+        let mut census = Census { waiting: self.demand.wanted().waiting, ..Census::default() };
+        for word in self.cells.iter().map(|cell| cell.glance()).filter(|word| word.is_open()) {
+            census.open += 1;
+            census.leased += u32::from(word.leases);
+            census.room += u32::from(word.limit);
+        }
+        census
+    }
+
+    /// Whether a connection is on its way in or out.
+    pub fn is_moving(&self) -> bool {
+        self.cells.iter().any(|cell| cell.glance().state == State::Moving)
+    }
+
+    /// Whether no connection stands here.
+    pub fn is_empty(&self) -> bool {
+        self.vacant() == self.cells.len() as u32
+    }
+
+    /// Whether there are as many connections as may be, those being found included and those that
+    /// drain not.
+    pub fn is_full(&self) -> bool {
+        let stands = |word: &Word| word.is_taken() && !word.draining;
+        let standing = self.cells.iter().map(|cell| cell.glance()).filter(stands).count() as u32;
+        standing + self.demand.wanted().dialing >= self.bounds().max
+    }
+
+    fn vacant(&self) -> u32 {
+        self.cells.iter().filter(|cell| !cell.glance().is_taken()).count() as u32
+    }
+
+    /// How many more connections are to be found now, those being found not counted. For one
+    /// keeper: connections that were to leave stay first.
+    pub fn wanted(&self) -> u32 {
+        if self.is_closed() {
+            return 0;
+        }
+        let bounds = self.bounds();
+        loop {
+            let census = self.census();
+            let finding = self.demand.wanted().dialing;
+            let lacking = census.wanted(bounds).saturating_sub(census.open + finding);
+            if lacking == 0 {
+                return 0;
+            }
+            if !self.cells.iter().any(|cell| cell.stay()) {
+                return lacking.min(self.vacant().saturating_sub(finding));
+            }
+            self.look_after_line();
+        }
+    }
+
+    /// A connection is being found. `false` when the table was closed.
+    #[must_use]
+    pub fn find_one(&self) -> bool {
+        self.demand.claim_spare()
+    }
+
+    /// It was found, or not.
+    pub fn found(&self) {
+        self.demand.dial_over();
+    }
+
+    /// So many connections are not needed: those with the fewest streams.
+    pub fn shrink(&self, surplus: u32) {
+        for _ in 0..surplus {
+            let open = self.cells.iter().enumerate().filter_map(|(at, cell)| {
+                let word = cell.glance();
+                word.is_open().then_some((word.leases, at))
+            });
+            let Some((_, at)) = open.min() else {
+                return;
+            };
+            self.leave(at);
+        }
+    }
+
+    /// Where connections stand that take streams.
+    pub fn spots(&self) -> impl Iterator<Item = Spot> {
+        self.cells.iter().enumerate().filter_map(|(at, cell)| {
+            let word = cell.glance();
+            word.is_open().then_some(Spot { cell: at as u32, generation: word.generation })
+        })
+    }
+
+    /// Looks at a connection that takes streams, if it stands there still.
+    pub fn look<R>(&self, at: Spot, look: impl FnOnce(&T) -> R) -> Option<R> {
+        let held = self.cells.get(at.cell as usize)?.lease(true)?;
+        let lease = self.hold(at.cell, held);
+        (lease.spot() == at).then(|| look(lease.carrier()))
+    }
+}
+
+/// A connection takes what its peer allows, and no more than was set.
+pub fn capacity(bounds: Bounds, max_streams: u32, version: u32) -> Capacity {
+    let limit = max_streams.min(bounds.streams).min(u32::from(u16::MAX) - 1) as u16;
+    Capacity { limit, version }
+}

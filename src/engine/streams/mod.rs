@@ -1,0 +1,460 @@
+//! Connections that callers share: leases of single streams, counted exactly.
+//!
+//! A group lends whole connections. Here stand those that it lent to this table, one in each cell,
+//! and the table lends streams of them: no more at once than a connection takes, from the one with
+//! the fewest. A connection of which no stream is leased for a while goes back to the group, to
+//! rest there like any other.
+//!
+//! - **INV-10** Of no connection are more streams leased than its limit was, at the moment of each
+//!   lease; and its last lease, or who finds that there is none, takes it out exactly once.
+
+mod cell;
+mod growth;
+mod keep;
+mod word;
+
+use core::{fmt, ops::Deref};
+
+use crossbeam_utils::CachePadded;
+
+use super::{
+    demand::{Demand, Refused},
+    waiters::{Cancelled, Waiter, Waiters},
+};
+use crate::sync::{Arc, AtomicWaker, Ordering, Setting, fence};
+use cell::{Cell, Held, Moving};
+pub use growth::{Bounds, Census, decayed};
+pub use keep::capacity;
+pub use word::Capacity;
+
+/// What carries streams: a connection in the hands of the table.
+pub trait Carrier: Send + Sync {
+    /// Whether it takes another stream, as far as it knows itself. Must not block.
+    fn is_usable(&self) -> bool;
+
+    /// It is not needed any more.
+    fn rest(self);
+
+    /// It takes no more streams, and the last has ended.
+    fn end(self);
+}
+
+/// The shared connections of one endpoint. A handle: clones share the table.
+pub struct Streams<T: Carrier, E>(Arc<Table<T, E>>);
+
+/// The table itself.
+pub struct Table<T: Carrier, E> {
+    cells: Box<[CachePadded<Cell<T>>]>,
+    demand: Demand,
+    line: Waiters<StreamOutcome<T, E>>,
+    /// Who finds connections for those in line.
+    keeper: AtomicWaker,
+    limits: Limits,
+}
+
+/// The bounds, which may change at run time.
+#[derive(Debug)]
+struct Limits {
+    min: Setting,
+    max: Setting,
+    streams: Setting,
+    exceed: Setting,
+}
+
+/// Where a connection stands, and which of those that stood there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spot {
+    cell: u32,
+    generation: u32,
+}
+
+/// One stream of a shared connection. Dropping it gives it back.
+pub struct StreamLease<T: Carrier, E> {
+    table: Streams<T, E>,
+    cell: u32,
+    /// `None` only while it is dropped.
+    held: Option<Held>,
+}
+
+/// What a caller in line is handed.
+pub enum StreamOutcome<T: Carrier, E> {
+    /// A stream.
+    Ready(StreamLease<T, E>),
+    /// No connection could be had, for this cause.
+    Failed(E),
+    /// The endpoint's connections carry one exchange at a time.
+    Exclusive,
+    /// The table was closed.
+    Closed,
+}
+
+/// A caller in line for a stream.
+pub type StreamWaiter<T, E> = Waiter<StreamOutcome<T, E>>;
+
+impl<T: Carrier, E> Streams<T, E> {
+    /// An empty table.
+    pub fn new(bounds: Bounds) -> Self {
+        // A connection that drains keeps its cell until its last stream has ended, which must keep
+        // nobody from another one. Beyond twice as many, new ones wait for that.
+        let cells = 2 * bounds.max;
+        let limits = Limits {
+            min: Setting::new(bounds.min),
+            max: Setting::new(bounds.max),
+            streams: Setting::new(bounds.streams),
+            exceed: Setting::new(0),
+        };
+        Self(Arc::new(Table {
+            cells: (0..cells).map(|_| CachePadded::new(Cell::new())).collect(),
+            demand: Demand::new(),
+            line: Waiters::new(),
+            keeper: AtomicWaker::new(),
+            limits,
+        }))
+    }
+
+    /// A stream of the connection that has the fewest, if one has room and nobody is in line.
+    #[inline]
+    pub fn lease(&self) -> Option<StreamLease<T, E>> {
+        if self.demand.is_contended() { None } else { self.lease_any() }
+    }
+
+    /// Takes the last place in line, and is served at once if it is the first as well and there is
+    /// a stream.
+    ///
+    /// # Errors
+    /// When the table is closed or as many callers are in line as may.
+    pub fn line_up(&self, max_waiters: u32) -> Result<Arc<StreamWaiter<T, E>>, Refused> {
+        self.demand.register(max_waiters)?;
+        let waiter = self.line.enter();
+        // SeqCst: pairs with the fences in `look_after_line` and `close` (INV-5). Either they see us
+        // in line, or we see what they changed.
+        fence(Ordering::SeqCst);
+        self.serve();
+        if self.is_closed() {
+            self.turn_away(u32::MAX, || StreamOutcome::Closed);
+        }
+        if !waiter.is_filled() {
+            self.keeper.wake();
+        }
+        Ok(waiter)
+    }
+
+    /// A caller leaves the line. What was handed to it just before goes to the next.
+    pub fn leave_line(&self, waiter: &StreamWaiter<T, E>) {
+        match waiter.cancel() {
+            Cancelled::InTime => {
+                self.demand.left();
+                self.line.note_cancelled();
+                if self.line.is_clogged(self.demand.wanted().waiting) {
+                    self.line.purge();
+                    // The purge had the first in line in its hands for a moment.
+                    self.look_after_line();
+                }
+            }
+            // A stream goes back by its drop.
+            Cancelled::TooLate(outcome) => drop(outcome),
+        }
+    }
+
+    /// Puts a connection in. `stand` tells it where it stands, from where on it may tell of changes,
+    /// and gives what it takes now.
+    ///
+    /// # Errors
+    /// Gives it back when there are as many as may be.
+    pub fn put_in(&self, carrier: T, stand: impl FnOnce(&T, Spot) -> Capacity) -> Result<(), T> {
+        let free = self.cells.iter().enumerate().find_map(|(at, cell)| Some((at, cell.claim()?)));
+        let Some((at, moving)) = free else {
+            return Err(carrier);
+        };
+        let capacity = stand(&carrier, Spot { cell: at as u32, generation: moving.generation });
+        if let Err((moving, carrier)) = self.cells[at].open(moving, carrier, capacity) {
+            self.see_off(at, Moving { draining: true, ..moving }, carrier);
+        }
+        self.look_after_line();
+        // After the fence in there, which pairs with the one in `close`.
+        if self.is_closed() {
+            self.leave(at);
+        }
+        Ok(())
+    }
+
+    /// The connection that stands there takes so many streams from now on.
+    pub fn change(&self, at: Spot, capacity: Capacity) {
+        if let Some(cell) = self.cells.get(at.cell as usize)
+            && cell.change(at.generation, capacity)
+        {
+            self.look_after_line();
+        }
+    }
+
+    /// The connection that stands there takes no more streams. It ends with the last of them.
+    pub fn drain(&self, at: Spot) {
+        let Some(cell) = self.cells.get(at.cell as usize) else {
+            return;
+        };
+        if let Some((moving, carrier)) = cell.drain(at.generation) {
+            self.see_off(at.cell as usize, moving, carrier);
+        }
+        self.look_after_line();
+    }
+
+    /// All connections of an epoch that is over drain.
+    pub fn drain_all(&self) {
+        for at in 0..self.cells.len() {
+            let generation = self.cells[at].glance().generation;
+            self.drain(Spot { cell: at as u32, generation });
+        }
+    }
+
+    /// Lends nothing from now on; who is in line is told. Connections leave as their streams end.
+    pub fn close(&self) {
+        if !self.demand.close() {
+            return;
+        }
+        // SeqCst: pairs with the fences in `line_up` and `look_after_line`.
+        fence(Ordering::SeqCst);
+        self.turn_away(u32::MAX, || StreamOutcome::Closed);
+        (0..self.cells.len()).for_each(|at| self.leave(at));
+        self.keeper.wake();
+    }
+
+    /// Whether it was closed.
+    pub fn is_closed(&self) -> bool {
+        self.demand.wanted().closed
+    }
+
+    /// The first `count` in line are told that there is nothing for them.
+    pub fn turn_away(&self, count: u32, why: impl Fn() -> StreamOutcome<T, E>) {
+        for _ in 0..count {
+            let Some(waiter) = self.line.next() else {
+                return;
+            };
+            match waiter.fill(why()) {
+                Ok(()) => {
+                    self.demand.left();
+                    waiter.wake();
+                }
+                Err(_) => self.line.forget_one(),
+            }
+        }
+    }
+
+    /// Hands streams to those in line for as long as there are both.
+    fn serve(&self) {
+        let mut spare = None;
+        while self.demand.wanted().waiting > 0 {
+            let Some(lease) = spare.take().or_else(|| self.lease_any()) else {
+                return;
+            };
+            let Some(waiter) = self.line.next() else {
+                // Who is counted and not in line yet looks for itself, once it is.
+                self.let_go(lease);
+                // SeqCst: pairs with the fence in `line_up`. Who came into line while we held the
+                // stream is seen here.
+                fence(Ordering::SeqCst);
+                if self.line.is_empty() {
+                    return;
+                }
+                continue;
+            };
+            match waiter.fill(StreamOutcome::Ready(lease)) {
+                Ok(()) => {
+                    self.demand.left();
+                    waiter.wake();
+                }
+                Err(outcome) => {
+                    self.line.forget_one();
+                    if let StreamOutcome::Ready(lease) = outcome {
+                        spare = Some(lease);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Something has changed that those in line, or who finds connections for them, may wait for.
+    fn look_after_line(&self) {
+        // SeqCst: pairs with the fences in `line_up` and `close` (INV-5). Either we see who is in
+        // line, or who lines up sees what we changed.
+        fence(Ordering::SeqCst);
+        if self.demand.is_contended() {
+            self.serve();
+            self.keeper.wake();
+        }
+    }
+
+    fn lease_any(&self) -> Option<StreamLease<T, E>> {
+        self.lease_of_least(false).or_else(|| match self.limits.exceed.get() {
+            0 => None,
+            _ if !self.is_full() => None,
+            _ => self.lease_of_least(true),
+        })
+    }
+
+    fn lease_of_least(&self, exceed: bool) -> Option<StreamLease<T, E>> {
+        // Ends: a turn that gets none found that another caller was faster, or takes a connection
+        // out of use.
+        loop {
+            let mut least: Option<(usize, u16)> = None;
+            for (at, cell) in self.cells.iter().enumerate() {
+                let word = cell.glance();
+                let is_free = if exceed { word.is_open() } else { word.has_room() };
+                if is_free && least.is_none_or(|(_, leases)| word.leases < leases) {
+                    least = Some((at, word.leases));
+                    if word.leases == 0 {
+                        break;
+                    }
+                }
+            }
+            let (at, _) = least?;
+            let Some(held) = self.cells[at].lease(exceed) else {
+                continue;
+            };
+            let lease = self.hold(at as u32, held);
+            if lease.carrier().is_usable() {
+                return Some(lease);
+            }
+            // Not the last lease of it: ours is out.
+            let out = self.cells[at].drain(lease.spot().generation);
+            debug_assert!(out.is_none(), "INV-10: taken out from under a lease");
+            self.let_go(lease);
+        }
+    }
+
+    fn hold(&self, cell: u32, held: Held) -> StreamLease<T, E> {
+        StreamLease { table: self.clone(), cell, held: Some(held) }
+    }
+
+    /// A stream comes back, and nobody is told.
+    fn let_go(&self, mut lease: StreamLease<T, E>) {
+        let at = lease.cell as usize;
+        if let Some(held) = lease.held.take()
+            && let Some((moving, carrier)) = self.cells[at].give_back(held)
+        {
+            self.see_off(at, moving, carrier);
+        }
+    }
+
+    /// The connection is not needed, if it stands there.
+    fn leave(&self, at: usize) {
+        if let Some((moving, carrier)) = self.cells[at].leave() {
+            self.see_off(at, moving, carrier);
+        }
+    }
+
+    /// A connection that was taken out goes where it belongs. Only then is its cell vacant: who sees
+    /// no cell that moves finds it at rest.
+    #[cold]
+    fn see_off(&self, at: usize, moving: Moving, carrier: T) {
+        let draining = moving.draining;
+        // Also when the connection's own code panics.
+        let _vacates = Vacates { cell: &self.cells[at], moving: Some(moving) };
+        if draining {
+            carrier.end();
+        } else {
+            carrier.rest();
+        }
+    }
+}
+
+/// A cell that is vacated when its connection has gone.
+struct Vacates<'a, T> {
+    cell: &'a Cell<T>,
+    moving: Option<Moving>,
+}
+
+impl<T> Drop for Vacates<'_, T> {
+    fn drop(&mut self) {
+        if let Some(moving) = self.moving.take() {
+            self.cell.vacate(moving);
+        }
+    }
+}
+
+impl<T: Carrier, E> StreamLease<T, E> {
+    /// The connection that it is a stream of.
+    pub fn carrier(&self) -> &T {
+        let held = self.held.as_ref().expect("only a lease that is dropped holds nothing");
+        self.table.cells[self.cell as usize].look(held)
+    }
+
+    /// Where the connection stands.
+    pub fn spot(&self) -> Spot {
+        let generation = self.held.as_ref().map_or(0, |held| held.generation);
+        Spot { cell: self.cell, generation }
+    }
+
+    /// The table that it is of.
+    pub fn table(&self) -> &Streams<T, E> {
+        &self.table
+    }
+}
+
+impl<T: Carrier, E> Drop for StreamLease<T, E> {
+    fn drop(&mut self) {
+        let Some(held) = self.held.take() else {
+            return;
+        };
+        let at = self.cell as usize;
+        if let Some((moving, carrier)) = self.table.cells[at].give_back(held) {
+            self.table.see_off(at, moving, carrier);
+        }
+        self.table.look_after_line();
+    }
+}
+
+impl<T: Carrier, E> Clone for Streams<T, E> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T: Carrier, E> Deref for Streams<T, E> {
+    type Target = Table<T, E>;
+
+    #[inline]
+    fn deref(&self) -> &Table<T, E> {
+        &self.0
+    }
+}
+
+impl<T: Carrier, E> fmt::Debug for Streams<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Streams").field(&self.census()).finish()
+    }
+}
+
+impl<T: Carrier, E> fmt::Debug for Table<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.cells.iter().filter(|cell| cell.glance().is_taken())).finish()
+    }
+}
+
+impl<T: Carrier, E> fmt::Debug for StreamLease<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("StreamLease").field(&self.spot()).finish()
+    }
+}
+
+impl<T: Carrier, E> fmt::Debug for StreamOutcome<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ready(_) => "Ready",
+            Self::Failed(_) => "Failed",
+            Self::Exclusive => "Exclusive",
+            Self::Closed => "Closed",
+        })
+    }
+}
+
+impl Spot {
+    /// As one number.
+    pub const fn to_bits(self) -> u64 {
+        (self.generation as u64) << 32 | self.cell as u64
+    }
+
+    /// From that number.
+    pub const fn from_bits(bits: u64) -> Self {
+        Self { cell: bits as u32, generation: (bits >> 32) as u32 }
+    }
+}
