@@ -47,6 +47,9 @@ impl<C: Connector> Group<C> {
         for group in self.seats().groups() {
             first |= inner.engine.hold(group);
         }
+        if let Some(streams) = self.seats().any_streams() {
+            streams.hold();
+        }
         if first {
             inner.tell(PoolEvent::Suspended { endpoint: self.endpoint() });
         }
@@ -61,6 +64,9 @@ impl<C: Connector> Group<C> {
         for seats in self.seats().engine_groups() {
             first |= inner.engine.resume(&seats[0], now);
         }
+        if let Some(streams) = self.seats().any_streams() {
+            streams.resume();
+        }
         if first {
             inner.tell(PoolEvent::Resumed { endpoint: self.endpoint() });
         }
@@ -68,10 +74,13 @@ impl<C: Connector> Group<C> {
     }
 
     /// Ends every connection that the endpoint has now: those at rest at once, those in use when
-    /// they come back. Checkouts go on, with new connections.
+    /// they come back, shared ones with their last stream. Checkouts go on, with new connections.
     pub fn evict(&self) {
         for group in self.seats().groups() {
             self.inner().engine.evict(group);
+        }
+        if let Some(streams) = self.seats().any_streams() {
+            streams.drain();
         }
     }
 

@@ -39,6 +39,37 @@ pub enum CheckoutError {
         /// Callers that still wait.
         waiting: u32,
     },
+    /// No stream came free and no dial succeeded in time: the limits are too low for the load, the
+    /// origin allows too few streams, or it does not end them.
+    #[error(
+        "{endpoint}: no stream within {} ms ({leased} of {capacity} streams of {connections} connections leased, {waiting} callers waiting)",
+        after.as_millis()
+    )]
+    StreamTimeout {
+        /// Of which group.
+        endpoint: Endpoint,
+        /// The acquire timeout.
+        after: Duration,
+        /// Shared connections at that moment.
+        connections: u32,
+        /// Streams that were leased of them.
+        leased: u32,
+        /// How many they take together.
+        capacity: u32,
+        /// Callers that still wait.
+        waiting: u32,
+    },
+    /// All shared connections have as many streams as they may, there are as many connections as
+    /// may be, and the endpoint's policy is not to wait.
+    #[error("{endpoint}: all streams of {connections} connections are in use ({leased})")]
+    StreamsAtLimit {
+        /// Of which group.
+        endpoint: Endpoint,
+        /// How many connections there are.
+        connections: u32,
+        /// How many streams are leased of them.
+        leased: u32,
+    },
     /// As many callers are in line as may, those whose dial is under way included: the load is
     /// above what `max_live` serves, or a burst is larger than `max_waiters`.
     #[error("{endpoint}: {max_waiters} callers are in line for a connection already")]
@@ -95,6 +126,8 @@ impl CheckoutError {
         match self {
             Self::Dial(error) => error.endpoint(),
             Self::Timeout { endpoint, .. }
+            | Self::StreamTimeout { endpoint, .. }
+            | Self::StreamsAtLimit { endpoint, .. }
             | Self::WaitersFull { endpoint, .. }
             | Self::AtLimit { endpoint, .. }
             | Self::BreakerOpen { endpoint, .. }

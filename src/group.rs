@@ -7,7 +7,7 @@ use core::{
     task::{Context, Poll},
     time::Duration,
 };
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -18,6 +18,7 @@ use crate::{
     inner::{Inner, PoolLease, PoolSeat, PoolWaiter, Seats},
     look::When,
     policy::millis,
+    pool::WeakPool,
     shard,
 };
 
@@ -25,6 +26,18 @@ use crate::{
 pub struct Group<C: Connector> {
     pool: Pool<C>,
     seats: Arc<Seats<C>>,
+}
+
+/// A handle that keeps neither pool nor group.
+pub(crate) struct WeakGroup<C: Connector> {
+    pool: WeakPool<C>,
+    seats: Weak<Seats<C>>,
+}
+
+impl<C: Connector> WeakGroup<C> {
+    pub(crate) fn upgrade(&self) -> Option<Group<C>> {
+        Some(Group { pool: self.pool.upgrade()?, seats: self.seats.upgrade()? })
+    }
 }
 
 /// What a warm-up achieved.
@@ -190,6 +203,10 @@ impl<C: Connector> Group<C> {
     #[inline]
     pub(crate) fn inner(&self) -> &Inner<C> {
         self.pool.inner()
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakGroup<C> {
+        WeakGroup { pool: self.pool.downgrade(), seats: Arc::downgrade(&self.seats) }
     }
 
     pub(crate) fn seats(&self) -> &Arc<Seats<C>> {

@@ -26,6 +26,7 @@ use crate::{
     observer::notify,
     policy::Policy,
     resolve::SharedNames,
+    streams::AnyStreams,
     sync::{AtomicBool, AtomicU32, Ordering, fence},
 };
 
@@ -111,6 +112,8 @@ pub(crate) struct Key<C: Connector> {
     policy: RwLock<Arc<Policy>>,
     /// The addresses of a host name.
     names: Option<SharedNames>,
+    /// Made when somebody first asks for streams.
+    streams: OnceLock<Arc<dyn AnyStreams>>,
     /// How long dials took that succeeded.
     pub(crate) connect_time: Histogram,
     /// How long callers waited that were served.
@@ -407,6 +410,7 @@ impl<C: Connector> Seats<C> {
             names: endpoint
                 .as_host()
                 .map(|(name, port)| SharedNames::new(name, port, policy.lifetimes())),
+            streams: OnceLock::new(),
             connect_time: Histogram::new(),
             wait_time: Histogram::new(),
             inner: Arc::clone(inner),
@@ -451,6 +455,24 @@ impl<C: Connector> Seats<C> {
         self.key().policy()
     }
 
+    /// Which shard tends it.
+    pub(crate) fn home(&self) -> ShardId {
+        self.key().home
+    }
+
+    /// The shared connections of the endpoint.
+    pub(crate) fn streams(
+        &self,
+        make: impl FnOnce() -> Arc<dyn AnyStreams>,
+    ) -> &Arc<dyn AnyStreams> {
+        self.key().streams.get_or_init(make)
+    }
+
+    /// The same, if there are any.
+    pub(crate) fn any_streams(&self) -> Option<&Arc<dyn AnyStreams>> {
+        self.key().streams.get()
+    }
+
     /// A caller was served after so long a wait.
     pub(crate) fn note_wait(&self, took: Duration) {
         self.key().wait_time.record(took.as_micros() as u64);
@@ -460,6 +482,9 @@ impl<C: Connector> Seats<C> {
     pub(crate) fn set_policy(&self, inner: &Arc<Inner<C>>, settings: EndpointSettings) {
         let limits = config::limits(&settings);
         inner.look_for_leaks(&settings);
+        if let Some(streams) = self.any_streams() {
+            streams.configure(&settings);
+        }
         let policy = Arc::new(Policy::new(inner, self.endpoint(), settings));
         let now = inner.read_clock();
         for seats in self.engine_groups() {
@@ -504,6 +529,9 @@ impl<C: Connector> Seats<C> {
     pub(crate) fn close(&self, inner: &Inner<C>) {
         for group in self.groups() {
             inner.engine.close(group);
+        }
+        if let Some(streams) = self.any_streams() {
+            streams.close();
         }
         // Release: pairs with the Acquire in `closes`; who sees it sees that the group is closed.
         inner.closes.fetch_add(1, Ordering::Release);

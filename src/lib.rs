@@ -145,6 +145,8 @@ pub mod sizing;
 mod sockets;
 #[cfg(not(any(loom, model)))]
 mod stats;
+#[cfg(not(any(loom, model)))]
+mod streams;
 mod sync;
 #[cfg(not(any(loom, model)))]
 mod worker;
@@ -182,6 +184,7 @@ pub use self::{
     shard::{LocalTask, Shard, ShardGone},
     sockets::{Keepalive, PortWindow, SocketOptions},
     stats::{BackendReport, GroupStats, PoolStats, ShardStats},
+    streams::{StreamGroup, StreamLease, StreamStats},
 };
 
 /// The engine's inside, for the models and the fuzzer. No part of the public interface.

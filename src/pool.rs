@@ -1,7 +1,7 @@
 //! The pool's handle.
 
 use core::{fmt, time::Duration};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::{
     BackendReport, Builder, Connector, Endpoint, Group, GroupStats, PoolStats, Shard, ShardStats,
@@ -21,6 +21,15 @@ struct Keep<C: Connector> {
     shards: Box<[Shard]>,
     /// Held while the limits of the pool change: one caller at a time.
     resizing: Mutex<()>,
+}
+
+/// A handle that keeps no pool.
+pub(crate) struct WeakPool<C: Connector>(Weak<Keep<C>>);
+
+impl<C: Connector> WeakPool<C> {
+    pub(crate) fn upgrade(&self) -> Option<Pool<C>> {
+        self.0.upgrade().map(Pool)
+    }
 }
 
 /// What a close or a drain left behind.
@@ -47,6 +56,10 @@ impl<C: Connector> Pool<C> {
 
     pub(crate) fn inner(&self) -> &Arc<Inner<C>> {
         &self.0.inner
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakPool<C> {
+        WeakPool(Arc::downgrade(&self.0))
     }
 
     /// The group of an endpoint, made at its first mention.

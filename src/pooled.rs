@@ -152,6 +152,29 @@ impl<C: Connector> Pooled<C> {
         self.lease().shard().get()
     }
 
+    /// Ends the connection for a reason that its owner knows.
+    pub(crate) fn end_as(mut self, reason: CloseReason) {
+        self.end(reason);
+    }
+
+    /// Whether the connection was given up while it was out, alone or with its group.
+    pub(crate) fn is_given_up(&self) -> bool {
+        let lease = self.lease();
+        inner(lease).engine.is_dead(lease)
+    }
+
+    /// Whether it has lived as long as it may.
+    pub(crate) fn is_old(&self) -> bool {
+        let lease = self.lease();
+        let inner = inner(lease);
+        inner.engine.is_old(lease, inner.clock(lease.shard()).now())
+    }
+
+    /// It is not lent to a caller, so nobody may hold it too long.
+    pub(crate) fn untrack(&self) {
+        untrack(inner(self.lease()), self.lease());
+    }
+
     /// Takes the lease out, and the guard off the books of who holds what.
     #[inline(always)] // as for `give_back`
     fn take(&mut self) -> Option<PoolLease<C>> {

@@ -53,6 +53,10 @@ impl Carrier for Shared {
         !self.unusable.load(Ordering::Relaxed)
     }
 
+    fn max_streams(&self) -> u32 {
+        u32::MAX
+    }
+
     fn rest(self) {
         self.book.rested.fetch_add(1, Ordering::Relaxed);
     }
@@ -465,6 +469,22 @@ fn close_vs_wait_for_a_stream() {
         }
         owner.join().unwrap();
         house.finish(1, 0);
+    });
+}
+
+/// INV-5: a suspension and a stream's end, and a resume: who lined up meanwhile is served.
+#[test]
+fn resume_vs_wait_for_a_stream() {
+    model(|| {
+        let (house, _) = House::of_one(1);
+        house.table.hold();
+        let owner = spawn({
+            let table = house.table.clone();
+            move || table.resume()
+        });
+        drop(sleep(&house.line_up()));
+        owner.join().unwrap();
+        house.wind_up(1, 0);
     });
 }
 

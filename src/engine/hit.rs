@@ -126,6 +126,11 @@ impl<T, E, K> Engine<T, E, K> {
         self.is_marked(lease) || lease.tenant.epoch != lease.tenant.seat.group.epoch()
     }
 
+    /// Whether the connection has lived as long as it may.
+    pub fn is_old(&self, lease: &Lease<T, E, K>, now: Tick) -> bool {
+        lease.tenant.ends.is_past(now)
+    }
+
     /// Whether this very connection was given up.
     #[inline]
     pub(super) fn is_marked(&self, lease: &Lease<T, E, K>) -> bool {

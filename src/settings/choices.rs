@@ -21,6 +21,29 @@ pub enum AtLimit {
     Overflow,
 }
 
+/// What a caller does when an endpoint has `streams.max_connections` connections and each has
+/// `streams.max_streams` streams, or as many as its peer allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Deserialize, serde::Serialize),
+    serde(rename_all = "snake_case")
+)]
+#[non_exhaustive]
+pub enum AtStreamLimit {
+    /// It lines up, at most `acquire_timeout_ms`. `wait` in a file.
+    #[default]
+    Wait,
+    /// It fails at once. `reject` in a file.
+    Reject,
+    /// It gets a connection of its own, above `streams.max_connections` but within
+    /// `capacity.max_live`, which is closed after its stream. `overflow` in a file.
+    Overflow,
+    /// It shares a connection beyond `streams.max_streams`, as far as the peer allows, and lines up
+    /// beyond that. `oversubscribe` in a file.
+    Oversubscribe,
+}
+
 /// Which of the idle connections a checkout takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Hash)]
 #[cfg_attr(

@@ -5,7 +5,8 @@
 use std::net::IpAddr;
 
 use super::{
-    AtLimit, AtOpen, Order, Peek, SettingsError, ranges::in_range, table::endpoint_settings,
+    AtLimit, AtOpen, AtStreamLimit, Order, Peek, SettingsError, ranges::in_range,
+    table::endpoint_settings,
 };
 
 endpoint_settings! {
@@ -38,6 +39,23 @@ endpoint_settings! {
         rewarm: bool = false;
         /// Which of the idle connections a checkout takes.
         order: Order = Order::Fifo;
+    }
+
+    /// Connections that callers share, each for a stream at a time
+    /// ([`Pool::streams`](crate::Pool::streams)).
+    streams: Streams, StreamsOverrides {
+        /// Streams of one connection at once, if its peer allows as many
+        /// (`SETTINGS_MAX_CONCURRENT_STREAMS`; RFC 9113 recommends to allow no fewer than 100).
+        max_streams: u32 = 100, in 1..=65_534;
+        /// Connections to spread streams over, however few there are. Several keep one lost packet
+        /// from holding all streams up.
+        min_connections: u32 = 1, in 1..=1_024;
+        /// Connections at once, if `capacity.max_live` allows as many. Room is made for as many
+        /// when the endpoint is first used; afterwards it can be lowered and raised up to that.
+        max_connections: u32 = 8, in 1..=1_024;
+        /// What a caller does when all connections have all the streams that they may, and there
+        /// are as many connections as may be.
+        at_limit: AtStreamLimit = AtStreamLimit::Wait;
     }
 
     /// When a connection ends without anybody's fault.

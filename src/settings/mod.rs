@@ -39,11 +39,12 @@ mod table;
 mod text;
 
 pub use self::{
-    choices::{AtLimit, AtOpen, Order, Peek},
+    choices::{AtLimit, AtOpen, AtStreamLimit, Order, Peek},
     endpoint::{
         Capacity, CapacityOverrides, EndpointOverrides, EndpointSettings, Failure,
         FailureOverrides, Health, HealthOverrides, Lifetime, LifetimeOverrides, Names,
-        NamesOverrides, Sockets, SocketsOverrides, Timeouts, TimeoutsOverrides,
+        NamesOverrides, Sockets, SocketsOverrides, Streams, StreamsOverrides, Timeouts,
+        TimeoutsOverrides,
     },
     error::SettingsError,
 };

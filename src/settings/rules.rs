@@ -1,6 +1,8 @@
 //! Settings that depend on each other.
 
-use super::{Capacity, EndpointSettings, Failure, Health, Names, SettingsError, Sockets, Timeouts};
+use super::{
+    Capacity, EndpointSettings, Failure, Health, Names, SettingsError, Sockets, Streams, Timeouts,
+};
 
 impl EndpointSettings {
     /// Checks each setting by itself, then against those that it depends on.
@@ -11,6 +13,7 @@ impl EndpointSettings {
     pub fn check(&self) -> Result<(), SettingsError> {
         self.check_ranges()?;
         capacity(&self.capacity)?;
+        streams(&self.streams)?;
         health(&self.health)?;
         failure(&self.failure, &self.timeouts)?;
         timeouts(&self.timeouts)?;
@@ -25,6 +28,11 @@ fn capacity(capacity: &Capacity) -> Result<(), SettingsError> {
     at_most("capacity.min_idle", min_idle, "capacity.max_idle", max_idle)?;
     at_most("capacity.warm_up", warm_up, "capacity.max_idle", max_idle)?;
     refuse(rewarm && warm_up == 0, "capacity.rewarm", true, "false while capacity.warm_up is 0")
+}
+
+fn streams(streams: &Streams) -> Result<(), SettingsError> {
+    let (least, most) = ("streams.min_connections", "streams.max_connections");
+    at_most(least, streams.min_connections, most, streams.max_connections)
 }
 
 fn health(health: &Health) -> Result<(), SettingsError> {

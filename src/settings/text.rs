@@ -13,7 +13,7 @@ use serde::{
     },
 };
 
-use super::{AtLimit, AtOpen, Order, Peek};
+use super::{AtLimit, AtOpen, AtStreamLimit, Order, Peek};
 
 const OFF: &str = "off";
 
@@ -37,7 +37,7 @@ macro_rules! as_serde_does {
     )+};
 }
 
-as_serde_does!(bool, u32, AtLimit, AtOpen, Order, Peek);
+as_serde_does!(bool, u32, AtLimit, AtOpen, AtStreamLimit, Order, Peek);
 
 impl<T: for<'de> Deserialize<'de> + Serialize> Text for Option<T> {
     fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {

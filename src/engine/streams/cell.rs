@@ -26,6 +26,8 @@ unsafe impl<T: Send + Sync> Sync for Cell<T> {}
 pub(super) struct Held {
     /// Of which of the cell's connections.
     pub(super) generation: u32,
+    /// How many streams were leased with this one.
+    pub(super) leases: u16,
 }
 
 /// A connection that is to be put in, or was taken out: its cell is `Moving` until it is vacated.
@@ -91,7 +93,7 @@ impl<T> Cell<T> {
     #[inline]
     pub(super) fn lease(&self, exceed: bool) -> Option<Held> {
         let event = if exceed { Event::Exceed } else { Event::Lease };
-        self.step(event).ok().map(|word| Held { generation: word.generation })
+        self.step(event).ok().map(|word| Held { generation: word.generation, leases: word.leases })
     }
 
     /// One stream fewer. The last one of a connection that goes takes it out.

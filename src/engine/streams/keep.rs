@@ -76,7 +76,7 @@ impl<T: Carrier, E> Streams<T, E> {
     /// How many more connections are to be found now, those being found not counted. For one
     /// keeper: connections that were to leave stay first.
     pub fn wanted(&self) -> u32 {
-        if self.is_closed() {
+        if !self.demand.wanted().is_open() {
             return 0;
         }
         let bounds = self.bounds();
@@ -130,7 +130,7 @@ impl<T: Carrier, E> Streams<T, E> {
     /// Looks at a connection that takes streams, if it stands there still.
     pub fn look<R>(&self, at: Spot, look: impl FnOnce(&T) -> R) -> Option<R> {
         let held = self.cells.get(at.cell as usize)?.lease(true)?;
-        let lease = self.hold(at.cell, held);
+        let lease = self.lease_of(at.cell, held);
         (lease.spot() == at).then(|| look(lease.carrier()))
     }
 }

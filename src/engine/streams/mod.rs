@@ -32,6 +32,9 @@ pub trait Carrier: Send + Sync {
     /// Whether it takes another stream, as far as it knows itself. Must not block.
     fn is_usable(&self) -> bool;
 
+    /// How many streams its peer allows, for who shares it beyond its limit.
+    fn max_streams(&self) -> u32;
+
     /// It is not needed any more.
     fn rest(self);
 
@@ -218,6 +221,18 @@ impl<T: Carrier, E> Streams<T, E> {
         self.keeper.wake();
     }
 
+    /// Lends nothing until [`Self::resume`].
+    pub fn hold(&self) {
+        self.demand.hold();
+    }
+
+    /// Lends again; those in line come first.
+    pub fn resume(&self) {
+        if self.demand.resume() {
+            self.look_after_line();
+        }
+    }
+
     /// Whether it was closed.
     pub fn is_closed(&self) -> bool {
         self.demand.wanted().closed
@@ -242,7 +257,7 @@ impl<T: Carrier, E> Streams<T, E> {
     /// Hands streams to those in line for as long as there are both.
     fn serve(&self) {
         let mut spare = None;
-        while self.demand.wanted().waiting > 0 {
+        while self.is_serving() {
             let Some(lease) = spare.take().or_else(|| self.lease_any()) else {
                 return;
             };
@@ -270,6 +285,11 @@ impl<T: Carrier, E> Streams<T, E> {
                 }
             }
         }
+    }
+
+    fn is_serving(&self) -> bool {
+        let wanted = self.demand.wanted();
+        wanted.waiting > 0 && wanted.is_open()
     }
 
     /// Something has changed that those in line, or who finds connections for them, may wait for.
@@ -310,8 +330,13 @@ impl<T: Carrier, E> Streams<T, E> {
             let Some(held) = self.cells[at].lease(exceed) else {
                 continue;
             };
-            let lease = self.hold(at as u32, held);
+            let lease = self.lease_of(at as u32, held);
             if lease.carrier().is_usable() {
+                if exceed && lease.leases() > lease.carrier().max_streams() {
+                    // The one with the fewest has too many.
+                    self.let_go(lease);
+                    return None;
+                }
                 return Some(lease);
             }
             // Not the last lease of it: ours is out.
@@ -321,7 +346,7 @@ impl<T: Carrier, E> Streams<T, E> {
         }
     }
 
-    fn hold(&self, cell: u32, held: Held) -> StreamLease<T, E> {
+    fn lease_of(&self, cell: u32, held: Held) -> StreamLease<T, E> {
         StreamLease { table: self.clone(), cell, held: Some(held) }
     }
 
@@ -376,6 +401,11 @@ impl<T: Carrier, E> StreamLease<T, E> {
     pub fn carrier(&self) -> &T {
         let held = self.held.as_ref().expect("only a lease that is dropped holds nothing");
         self.table.cells[self.cell as usize].look(held)
+    }
+
+    /// How many streams were leased of the connection with this one.
+    fn leases(&self) -> u32 {
+        self.held.as_ref().map_or(0, |held| held.leases.into())
     }
 
     /// Where the connection stands.

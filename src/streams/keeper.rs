@@ -1,0 +1,155 @@
+//! The keeper: one task for each endpoint that finds connections for callers in line, and sends to
+//! rest those that nobody needs.
+
+use core::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Weak},
+};
+
+use tokio::{
+    task::JoinSet,
+    time::{Sleep, sleep},
+};
+
+use super::shared::SharedStreams;
+use crate::{
+    CheckoutError, Connector, DialError, DialErrorKind, Endpoint, Group, Multiplexed, Pooled,
+    engine::streams::{StreamOutcome, decayed},
+    group::WeakGroup,
+};
+
+/// How often connections are looked over while there are any.
+const ROUND: Duration = Duration::from_millis(250);
+
+/// Has the endpoint's home shard run the keeper. It ends with the handles, or when the group is
+/// closed.
+pub(super) fn start<C: Connector>(group: &Group<C>, shared: &Arc<SharedStreams<C>>)
+where
+    C::Connection: Multiplexed,
+{
+    let mut keeper = Keeper {
+        shared: Arc::downgrade(shared),
+        endpoint: group.endpoint().clone(),
+        group: group.downgrade(),
+        finds: JoinSet::new(),
+        peak: 0,
+        round: None,
+    };
+    let home = &group.pool().shards()[group.seats().home().get()];
+    home.spawn(poll_fn(move |cx| keeper.poll(cx)));
+}
+
+struct Keeper<C: Connector>
+where
+    C::Connection: Multiplexed,
+{
+    shared: Weak<SharedStreams<C>>,
+    endpoint: Endpoint,
+    group: WeakGroup<C>,
+    finds: JoinSet<Result<Pooled<C>, CheckoutError>>,
+    /// The most streams of late.
+    peak: u32,
+    /// When the next look is due; none while there is nothing to look over.
+    round: Option<Pin<Box<Sleep>>>,
+}
+
+impl<C: Connector> Keeper<C>
+where
+    C::Connection: Multiplexed,
+{
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(shared) = self.shared.upgrade() else {
+            return Poll::Ready(());
+        };
+        shared.streams.register_keeper(cx.waker());
+        if shared.streams.is_closed() {
+            return Poll::Ready(());
+        }
+        // Hooks and connections are someone else's code: callers must not wait for a keeper that
+        // has gone.
+        let went = catch_unwind(AssertUnwindSafe(|| {
+            self.take_found(&shared, cx);
+            self.find(&shared, cx);
+            self.look_over(&shared, cx);
+        }));
+        if went.is_err() {
+            let error = self.panicked();
+            shared.streams.turn_away(u32::MAX, || StreamOutcome::Failed(error.clone()));
+        }
+        Poll::Pending
+    }
+
+    /// Shares what was found; what was not is told to as many callers as it was for.
+    fn take_found(&mut self, shared: &Arc<SharedStreams<C>>, cx: &mut Context<'_>) {
+        while let Poll::Ready(Some(found)) = self.finds.poll_join_next(cx) {
+            let found = found.unwrap_or_else(|_| Err(self.panicked()));
+            match found {
+                Ok(guard) => {
+                    shared.put_in(guard);
+                    shared.streams.found();
+                }
+                // Those in line have deadlines of their own.
+                Err(CheckoutError::Timeout { .. }) => shared.streams.found(),
+                Err(error) => {
+                    shared.streams.found();
+                    let for_whom = shared.streams.bounds().streams;
+                    shared.streams.turn_away(for_whom, || StreamOutcome::Failed(error.clone()));
+                }
+            }
+        }
+    }
+
+    /// Finds connections for as many as are wanted: what rests first, then by a dial.
+    fn find(&mut self, shared: &Arc<SharedStreams<C>>, cx: &mut Context<'_>) {
+        while shared.streams.wanted() > 0 {
+            let Some(group) = self.group.upgrade() else {
+                return;
+            };
+            if let Some(guard) = group.try_checkout() {
+                shared.put_in(guard);
+            } else if shared.streams.is_moving() {
+                // One is on its way to rest. Who takes it there wakes us.
+                return;
+            } else if shared.streams.find_one() {
+                self.finds.spawn(async move { group.checkout().await });
+                // It is to wake us.
+                self.take_found(shared, cx);
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// Sends to rest what is not needed, and ends what has lived long enough.
+    fn look_over(&mut self, shared: &Arc<SharedStreams<C>>, cx: &mut Context<'_>) {
+        if shared.streams.is_empty() {
+            (self.peak, self.round) = (0, None);
+            return;
+        }
+        let round = self.round.get_or_insert_with(|| Box::pin(sleep(ROUND)));
+        while round.as_mut().poll(cx).is_ready() {
+            round.set(sleep(ROUND));
+            let spots: Vec<_> = shared.streams.spots().collect();
+            for spot in spots {
+                if shared.streams.look(spot, |carried| carried.guard.is_old()) == Some(true) {
+                    shared.streams.drain(spot);
+                }
+            }
+            let census = shared.streams.census();
+            let peak = self.peak.max(census.leased);
+            shared.streams.shrink(census.surplus(shared.streams.bounds(), peak));
+            self.peak = decayed(self.peak, census.leased);
+        }
+    }
+
+    fn panicked(&self) -> CheckoutError {
+        let what = "what looked for a connection panicked".to_owned();
+        DialError::plain(self.endpoint.clone(), DialErrorKind::Backend, what).into()
+    }
+}

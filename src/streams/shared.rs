@@ -1,0 +1,199 @@
+//! What the handles of an endpoint's streams share: the table, its connections, and who listens.
+
+use std::{
+    any::Any,
+    sync::{Arc, Weak},
+};
+
+use super::{StreamStats, keeper};
+use crate::{
+    CheckoutError, CloseReason, Condition, Connection, Connector, EndpointSettings, Group, Inspect,
+    Multiplexed, Pooled, StreamCapacity, StreamMeter,
+    engine::streams::{Bounds, Carrier, Spot, StreamOutcome, StreamWaiter, Streams, capacity},
+    meter::Listener,
+    settings::AtStreamLimit,
+    sync::{AtomicBool, Ordering},
+};
+
+pub(super) type Outcome<C> = StreamOutcome<Carried<C>, CheckoutError>;
+pub(super) type Waiter<C> = Arc<StreamWaiter<Carried<C>, CheckoutError>>;
+
+/// The shared connections of one endpoint.
+pub(crate) struct SharedStreams<C: Connector>
+where
+    C::Connection: Multiplexed,
+{
+    pub(super) streams: Streams<Carried<C>, CheckoutError>,
+    /// Whether the keeper's task runs.
+    kept: AtomicBool,
+}
+
+/// The same, for a group that does not know whether its connections can be shared.
+pub(crate) trait AnyStreams: Any + Send + Sync {
+    fn close(&self);
+    /// Connections of this moment take no more streams.
+    fn drain(&self);
+    fn hold(&self);
+    fn resume(&self);
+    fn configure(&self, settings: &EndpointSettings);
+    fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
+}
+
+impl<C: Connector> SharedStreams<C>
+where
+    C::Connection: Multiplexed,
+{
+    /// The one of a group.
+    pub(super) fn of(group: &Group<C>) -> Arc<Self> {
+        let make = || -> Arc<dyn AnyStreams> {
+            let settings = &group.seats().policy().settings;
+            let shared =
+                Self { streams: Streams::new(bounds(settings)), kept: AtomicBool::new(false) };
+            shared.configure(settings);
+            Arc::new(shared)
+        };
+        let shared = Arc::clone(group.seats().streams(make));
+        let shared = match shared.as_any().downcast::<Self>() {
+            Ok(shared) => shared,
+            Err(_) => unreachable!("a group has connections of one kind"),
+        };
+        // Closed after its streams were made, or before: they are by now.
+        if group.seats().on(crate::engine::ShardId(0)).group().is_closed() {
+            shared.close();
+        } else if !shared.kept.swap(true, Ordering::AcqRel) {
+            keeper::start(group, &shared);
+        }
+        shared
+    }
+
+    pub(super) fn stats(&self) -> StreamStats {
+        let census = self.streams.census();
+        StreamStats {
+            connections: census.open,
+            leased: census.leased,
+            capacity: census.room,
+            waiting: census.waiting,
+        }
+    }
+
+    /// Shares a connection. It goes back to rest when there are enough.
+    pub(super) fn put_in(self: &Arc<Self>, guard: Pooled<C>) {
+        guard.untrack();
+        let put = self.streams.put_in(Carried { guard }, |carried, spot| {
+            let found = carried.meter().stand_at(spot.to_bits(), || {
+                let listener: Weak<dyn Listener> = Arc::downgrade(self) as _;
+                listener
+            });
+            if found.is_draining {
+                self.streams.drain(spot);
+            }
+            capacity(self.streams.bounds(), found.max_streams, found.version)
+        });
+        if let Err(carried) = put {
+            carried.rest();
+        }
+    }
+}
+
+impl<C: Connector> AnyStreams for SharedStreams<C>
+where
+    C::Connection: Multiplexed,
+{
+    fn close(&self) {
+        self.streams.close();
+    }
+
+    fn drain(&self) {
+        self.streams.drain_all();
+    }
+
+    fn hold(&self) {
+        self.streams.hold();
+    }
+
+    fn resume(&self) {
+        self.streams.resume();
+    }
+
+    fn configure(&self, settings: &EndpointSettings) {
+        let exceed = settings.streams.at_limit == AtStreamLimit::Oversubscribe;
+        self.streams.set_bounds(bounds(settings), exceed);
+    }
+
+    fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
+    }
+}
+
+fn bounds(settings: &EndpointSettings) -> Bounds {
+    let max = settings.streams.max_connections.min(settings.capacity.max_live);
+    let min = settings.streams.min_connections.min(max);
+    Bounds { min, max, streams: settings.streams.max_streams }
+}
+
+impl<C: Connector> Listener for SharedStreams<C>
+where
+    C::Connection: Multiplexed,
+{
+    fn changed(&self, place: u64, now: StreamCapacity) {
+        let spot = Spot::from_bits(place);
+        if now.is_draining {
+            self.streams.drain(spot);
+        } else {
+            let bounds = self.streams.bounds();
+            self.streams.change(spot, capacity(bounds, now.max_streams, now.version));
+        }
+    }
+}
+
+impl<C: Connector> Drop for SharedStreams<C>
+where
+    C::Connection: Multiplexed,
+{
+    fn drop(&mut self) {
+        // It finds that there is nothing left to keep.
+        self.streams.wake_keeper();
+    }
+}
+
+/// A connection in the hands of the table.
+pub(crate) struct Carried<C: Connector> {
+    pub(super) guard: Pooled<C>,
+}
+
+impl<C: Connector> Carried<C>
+where
+    C::Connection: Multiplexed,
+{
+    fn meter(&self) -> &StreamMeter {
+        self.guard.meter()
+    }
+}
+
+impl<C: Connector> Carrier for Carried<C>
+where
+    C::Connection: Multiplexed,
+{
+    fn is_usable(&self) -> bool {
+        !self.guard.is_given_up() && !self.meter().capacity().is_draining
+    }
+
+    fn max_streams(&self) -> u32 {
+        self.meter().capacity().max_streams
+    }
+
+    fn rest(self) {
+        self.guard.release();
+    }
+
+    fn end(mut self) {
+        // As a rule it says itself why it cannot be used any more, or its group does. One that does
+        // not must not come to rest all the same: it would be found there again.
+        let is_sound = self.guard.inspect(Inspect::Glance) == Condition::Usable;
+        if is_sound && !self.guard.is_given_up() && !self.guard.is_old() {
+            self.guard.end_as(CloseReason::PeerClosed);
+        } else {
+            self.guard.release();
+        }
+    }
+}
