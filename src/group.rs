@@ -15,10 +15,11 @@ use crate::{
     CheckoutError, Connector, Endpoint, GroupStats, Pool, PoolEvent, Pooled, clock,
     config::{DIRECT, OVERFLOW, WAIT},
     engine::{NEVER, NoDial, Outcome, Refused, ShardId},
-    inner::{Inner, PoolLease, PoolSeat, PoolWaiter, Seats},
+    inner::{Inner, PoolLease, PoolSeat, PoolWaiter},
     look::When,
     policy::millis,
     pool::WeakPool,
+    seats::{Key, Seats},
     shard,
 };
 
@@ -406,7 +407,7 @@ impl<C: Connector> InLine<'_, C> {
 }
 
 impl<C: Connector> Future for InLine<'_, C> {
-    type Output = Outcome<C::Connection, crate::DialError, crate::inner::Key<C>>;
+    type Output = Outcome<C::Connection, crate::DialError, Key<C>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Some(waiter) = &self.waiter else {

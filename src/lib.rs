@@ -134,6 +134,8 @@ mod proxy_header;
 mod resolve;
 mod retry_budget;
 #[cfg(not(any(loom, model)))]
+mod seats;
+#[cfg(not(any(loom, model)))]
 pub mod settings;
 #[cfg(not(any(loom, model)))]
 mod shard;

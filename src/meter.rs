@@ -125,16 +125,15 @@ impl fmt::Debug for StreamMeter {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::{Arc, mpsc};
 
     use super::*;
 
-    #[derive(Default)]
-    struct Heard(Mutex<Vec<(u64, StreamCapacity)>>);
+    struct Heard(mpsc::SyncSender<(u64, StreamCapacity)>);
 
     impl Listener for Heard {
         fn changed(&self, place: u64, capacity: StreamCapacity) {
-            self.0.lock().unwrap().push((place, capacity));
+            self.0.send((place, capacity)).unwrap();
         }
     }
 
@@ -142,17 +141,16 @@ mod tests {
     fn a_change_is_heard_where_the_connection_stands() {
         let meter = StreamMeter::new(8);
         meter.set_max_streams(9);
-        let heard = Arc::new(Heard::default());
-        let listener: Arc<dyn Listener> = heard.clone();
+        let (tell, heard) = mpsc::sync_channel(9);
+        let listener: Arc<dyn Listener> = Arc::new(Heard(tell));
         let found = meter.stand_at(3, || Arc::downgrade(&listener));
         assert_eq!((found.max_streams, found.is_draining, found.version), (9, false, 1));
         meter.set_max_streams(9);
-        assert!(heard.0.lock().unwrap().is_empty(), "nothing has changed");
+        assert!(heard.try_recv().is_err(), "nothing has changed");
         meter.set_max_streams(4);
         meter.drain();
         meter.drain();
-        let heard = heard.0.lock().unwrap();
-        let heard = heard.iter().map(|(place, now)| (*place, now.max_streams, now.is_draining));
+        let heard = heard.try_iter().map(|(place, now)| (place, now.max_streams, now.is_draining));
         assert_eq!(heard.collect::<Vec<_>>(), [(3, 4, false), (3, 4, true)]);
     }
 

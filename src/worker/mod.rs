@@ -41,9 +41,10 @@ use crate::{
     backend::{Departure, DialId, Driver, Ending, Event},
     clock::{self, RESOLUTION, Tick},
     engine::{Change, Doomed, Duty, Moment, Place, ShardId, SlotIndex},
-    inner::{Inner, Key, PoolDial, PoolPlace, PoolSeat},
+    inner::{Inner, PoolDial, PoolPlace, PoolSeat},
     numbers::ByNumber,
     policy::{Policy, millis},
+    seats::Key,
 };
 
 /// A closure that another thread wants run on the shard's.

@@ -1,0 +1,515 @@
+//! Connections that callers share, each for a stream at a time, on a connector without a protocol:
+//! what its peer would say is said by the test.
+
+#[path = "support/origin.rs"]
+mod origin;
+mod support;
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use corepool::{
+    BoxError, CheckoutError, CloseReason, Condition, Connection, Connector, DialErrorKind,
+    Endpoint, Inspect, Multiplexed, Pool, Socket, StreamGroup, StreamLease, StreamMeter,
+    settings::AtStreamLimit,
+};
+use origin::Origin;
+use support::{close_and_check, eventually, tuned};
+use tokio::net::TcpStream;
+
+/// A connection whose streams are the leases that there are of it.
+#[derive(Debug)]
+struct Wire {
+    stream: TcpStream,
+    said: Arc<Said>,
+}
+
+/// What the peer has said, and what was made of it.
+#[derive(Debug)]
+struct Said {
+    meter: StreamMeter,
+    streams: AtomicU32,
+    most: AtomicU32,
+}
+
+/// A stream as a test holds it.
+struct Stream {
+    lease: StreamLease<Mux>,
+}
+
+impl Stream {
+    fn said(&self) -> &Arc<Said> {
+        &self.lease.said
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.said().streams.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Makes them, and keeps what they say.
+#[derive(Clone, Debug, Default)]
+struct Mux(Arc<Peers>);
+
+#[derive(Debug)]
+struct Peers {
+    allows: AtomicU32,
+    made: Mutex<Vec<Arc<Said>>>,
+    refuses: AtomicBool,
+}
+
+impl Default for Peers {
+    fn default() -> Self {
+        Self {
+            allows: AtomicU32::new(1000),
+            made: Mutex::default(),
+            refuses: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Mux {
+    fn made(&self) -> Vec<Arc<Said>> {
+        self.0.made.lock().unwrap().clone()
+    }
+}
+
+impl Connector for Mux {
+    type Connection = Wire;
+
+    async fn connect(&self, socket: Socket, _: &Endpoint) -> Result<Wire, BoxError> {
+        if self.0.refuses.load(Ordering::SeqCst) {
+            return Err("the test wants none".into());
+        }
+        let said = Arc::new(Said {
+            meter: StreamMeter::new(self.0.allows.load(Ordering::SeqCst)),
+            streams: AtomicU32::new(0),
+            most: AtomicU32::new(0),
+        });
+        self.0.made.lock().unwrap().push(Arc::clone(&said));
+        Ok(Wire { stream: socket.into_tokio()?, said })
+    }
+}
+
+impl Connection for Wire {
+    fn inspect(&mut self, _: Inspect) -> Condition {
+        if self.said.meter.capacity().is_draining { Condition::Closed } else { Condition::Usable }
+    }
+
+    fn into_socket(self) -> Option<Socket> {
+        Some(self.stream.into())
+    }
+}
+
+impl Multiplexed for Wire {
+    fn meter(&self) -> &StreamMeter {
+        &self.said.meter
+    }
+}
+
+fn pool(
+    backend: corepool::Backend,
+    change: impl FnOnce(&mut corepool::EndpointSettings),
+) -> (Pool<Mux>, Mux) {
+    let mux = Mux::default();
+    let pool = tuned(Pool::builder(mux.clone()), backend).endpoint(change).build().unwrap();
+    (pool, mux)
+}
+
+async fn stream(group: &StreamGroup<Mux>) -> Result<Stream, CheckoutError> {
+    group.lease().await.map(counted)
+}
+
+fn counted(lease: StreamLease<Mux>) -> Stream {
+    let streams = lease.said.streams.fetch_add(1, Ordering::SeqCst) + 1;
+    lease.said.most.fetch_max(streams, Ordering::SeqCst);
+    Stream { lease }
+}
+
+async fn streams(group: &StreamGroup<Mux>, count: usize) -> Vec<Stream> {
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..count {
+        let group = group.clone();
+        tasks.spawn(async move { stream(&group).await });
+    }
+    tasks.join_all().await.into_iter().map(Result::unwrap).collect()
+}
+
+on_both_drivers! {
+    async fn callers_at_once_share_the_first_connection(backend) {
+        let origin = Origin::start();
+        let (pool, mux) = pool(backend, |_| ());
+        let group = pool.streams(origin.address);
+        let held = streams(&group, 100).await;
+        assert_eq!(mux.made().len(), 1, "one dial while the first is under way");
+        let stats = group.stats();
+        assert_eq!((stats.connections, stats.leased, stats.waiting), (1, 100, 0));
+        drop(held);
+        close_and_check(pool).await;
+    }
+
+    async fn as_many_connections_as_the_streams_need_and_none_above_its_limit(backend) {
+        let origin = Origin::start();
+        let (pool, mux) = pool(backend, |_| ());
+        mux.0.allows.store(16, Ordering::SeqCst);
+        let group = pool.streams(origin.address);
+        let held = streams(&group, 100).await;
+        let made = mux.made();
+        assert_eq!(made.len(), 7, "100 streams at 16 each");
+        assert!(made.iter().all(|said| said.most.load(Ordering::SeqCst) <= 16));
+        drop(held);
+        close_and_check(pool).await;
+    }
+
+    async fn what_was_configured_holds_where_the_peer_allows_more(backend) {
+        let origin = Origin::start();
+        let (pool, mux) = pool(backend, |policy| policy.streams.max_streams = 3);
+        let group = pool.streams(origin.address);
+        let held = streams(&group, 7).await;
+        assert_eq!(mux.made().len(), 3);
+        assert!(mux.made().iter().all(|said| said.most.load(Ordering::SeqCst) <= 3));
+        drop(held);
+        close_and_check(pool).await;
+    }
+
+    async fn the_connection_with_the_fewest_streams_is_next(backend) {
+        let origin = Origin::start();
+        let (pool, mux) = pool(backend, |policy| policy.streams.max_streams = 4);
+        let group = pool.streams(origin.address);
+        let mut held = streams(&group, 8).await;
+        let first = Arc::clone(&mux.made()[0]);
+        // Three end on the first, one on the second.
+        for (said, count) in [(first.clone(), 3), (Arc::clone(&mux.made()[1]), 1)] {
+            for _ in 0..count {
+                let at = held.iter().position(|held| Arc::ptr_eq(held.said(), &said)).unwrap();
+                drop(held.swap_remove(at));
+            }
+        }
+        let next = [stream(&group).await.unwrap(), stream(&group).await.unwrap()];
+        assert!(next.iter().all(|next| Arc::ptr_eq(next.said(), &first)));
+        assert_eq!(mux.made().len(), 2);
+        drop((held, next));
+        close_and_check(pool).await;
+    }
+
+    async fn a_limit_that_the_peer_changes_holds_at_once(backend) {
+        let origin = Origin::start();
+        let (pool, mux) = pool(backend, |policy| policy.streams.max_connections = 1);
+        mux.0.allows.store(4, Ordering::SeqCst);
+        let group = pool.streams(origin.address);
+        let mut held = streams(&group, 4).await;
+        let said = Arc::clone(&mux.made()[0]);
+        said.meter.set_max_streams(2);
+        held.truncate(2);
+        assert!(group.try_lease().is_none(), "two of two");
+        drop(held.pop());
+        held.push(counted(group.try_lease().expect("one of two")));
+        let waiting = tokio::spawn({
+            let group = group.clone();
+            async move { stream(&group).await }
+        });
+        eventually("in line", || group.stats().waiting == 1).await;
+        said.meter.set_max_streams(3);
+        held.push(waiting.await.unwrap().unwrap());
+        assert_eq!(group.stats().leased, 3);
+        drop(held);
+        close_and_check(pool).await;
+    }
+
+    async fn a_connection_that_drains_serves_its_streams_and_no_others(backend) {
+        let origin = Origin::start();
+        let (pool, mux) = pool(backend, |policy| policy.streams.max_connections = 1);
+        let group = pool.streams(origin.address);
+        let held = stream(&group).await.unwrap();
+        mux.made()[0].meter.drain();
+        let next = stream(&group).await.unwrap();
+        assert!(!Arc::ptr_eq(held.said(), next.said()), "another one, although it stands there still");
+        assert_eq!(group.group().stats().in_use, 2);
+        drop(held);
+        eventually("ended", || group.group().stats().closed_total() == 1).await;
+        drop(next);
+        close_and_check(pool).await;
+    }
+
+    async fn one_that_drains_at_rest_is_not_shared_again(backend) {
+        let origin = Origin::start();
+        let (pool, mux) = pool(backend, |_| ());
+        let group = pool.streams(origin.address);
+        drop(stream(&group).await.unwrap());
+        eventually("at rest", || group.group().stats().idle == 1).await;
+        mux.made()[0].meter.drain();
+        drop(stream(&group).await.unwrap());
+        assert_eq!(mux.made().len(), 2);
+        assert_eq!(group.group().stats().closed_for(CloseReason::PeerClosed), 1);
+        close_and_check(pool).await;
+    }
+
+    async fn a_connection_without_streams_goes_to_rest_and_is_found_there(backend) {
+        let origin = Origin::start();
+        let (pool, mux) = pool(backend, |_| ());
+        let group = pool.streams(origin.address);
+        for _ in 0..3 {
+            drop(stream(&group).await.unwrap());
+            assert_eq!(group.stats().connections, 1, "it stays for a while");
+            eventually("at rest", || group.group().stats().idle == 1).await;
+            assert_eq!(group.stats().connections, 0);
+        }
+        assert_eq!(mux.made().len(), 1);
+        close_and_check(pool).await;
+    }
+
+    async fn it_shrinks_when_half_would_do(backend) {
+        let origin = Origin::start();
+        let (pool, _) = pool(backend, |policy| policy.streams.max_streams = 4);
+        let group = pool.streams(origin.address);
+        let mut held = streams(&group, 16).await;
+        assert_eq!(group.stats().connections, 4);
+        held.truncate(1);
+        eventually("shrunk", || group.stats().connections == 1).await;
+        drop(held);
+        close_and_check(pool).await;
+    }
+
+    async fn several_connections_where_that_is_asked_for(backend) {
+        let origin = Origin::start();
+        let (pool, mux) = pool(backend, |policy| policy.streams.min_connections = 3);
+        let group = pool.streams(origin.address);
+        let held = streams(&group, 6).await;
+        eventually("spread", || group.stats().connections == 3).await;
+        let more = streams(&group, 6).await;
+        let counts: Vec<_> =
+            mux.made().iter().map(|said| said.streams.load(Ordering::SeqCst)).collect();
+        assert_eq!(counts.iter().sum::<u32>(), 12);
+        assert!(counts.iter().all(|count| *count >= 2), "{counts:?}");
+        drop((held, more));
+        close_and_check(pool).await;
+    }
+
+    async fn at_the_limit_a_caller_waits_for_so_long(backend) {
+        let origin = Origin::start();
+        let (pool, mux) = pool(backend, |policy| {
+            (policy.streams.max_connections, policy.streams.max_streams) = (1, 1);
+            policy.timeouts.acquire_timeout_ms = 100;
+        });
+        let group = pool.streams(origin.address);
+        let held = stream(&group).await.unwrap();
+        let error = stream(&group).await.err().unwrap();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "{}: no stream within 100 ms (1 of 1 streams of 1 connections leased, 0 callers waiting)",
+                origin.address
+            )
+        );
+        assert_eq!(mux.made().len(), 1);
+        drop(held);
+        drop(stream(&group).await.unwrap());
+        close_and_check(pool).await;
+    }
+
+    async fn at_the_limit_a_caller_is_refused_where_that_is_the_policy(backend) {
+        let origin = Origin::start();
+        let (pool, _) = pool(backend, |policy| {
+            (policy.streams.max_connections, policy.streams.max_streams) = (1, 2);
+            policy.streams.at_limit = AtStreamLimit::Reject;
+        });
+        let group = pool.streams(origin.address);
+        let held = streams(&group, 2).await;
+        let error = stream(&group).await.err().unwrap();
+        assert_eq!(
+            error.to_string(),
+            format!("{}: all streams of 1 connections are in use (2)", origin.address)
+        );
+        drop(held);
+        close_and_check(pool).await;
+    }
+
+    async fn at_the_limit_a_caller_has_a_connection_alone_where_that_is_the_policy(backend) {
+        let origin = Origin::start();
+        let (pool, mux) = pool(backend, |policy| {
+            (policy.streams.max_connections, policy.streams.max_streams) = (1, 2);
+            policy.streams.at_limit = AtStreamLimit::Overflow;
+        });
+        let group = pool.streams(origin.address);
+        let held = streams(&group, 2).await;
+        let alone = stream(&group).await.unwrap();
+        assert!(!alone.lease.is_shared());
+        assert_eq!((mux.made().len(), group.stats().connections), (2, 1));
+        drop(alone);
+        eventually("closed", || group.group().stats().closed_for(CloseReason::Overflow) == 1).await;
+        drop(held);
+        close_and_check(pool).await;
+    }
+
+    async fn at_the_limit_callers_share_as_far_as_the_peer_allows_where_that_is_the_policy(backend) {
+        let origin = Origin::start();
+        let (pool, mux) = pool(backend, |policy| {
+            (policy.streams.max_connections, policy.streams.max_streams) = (2, 2);
+            policy.streams.at_limit = AtStreamLimit::Oversubscribe;
+            policy.timeouts.acquire_timeout_ms = 100;
+        });
+        mux.0.allows.store(5, Ordering::SeqCst);
+        let group = pool.streams(origin.address);
+        let held = streams(&group, 10).await;
+        let most: Vec<_> = mux.made().iter().map(|said| said.most.load(Ordering::SeqCst)).collect();
+        assert_eq!(most, [5, 5]);
+        assert!(stream(&group).await.is_err(), "the peer allows no more");
+        drop(held);
+        close_and_check(pool).await;
+    }
+
+    async fn a_failed_dial_tells_all_that_it_was_for(backend) {
+        let origin = Origin::start();
+        let (pool, mux) = pool(backend, |_| ());
+        mux.0.refuses.store(true, Ordering::SeqCst);
+        let group = pool.streams(origin.address);
+        let calls: Vec<_> = (0..20).map(|_| {
+            let group = group.clone();
+            tokio::spawn(async move { stream(&group).await })
+        }).collect();
+        for call in calls {
+            let error = call.await.unwrap().err().unwrap();
+            let CheckoutError::Dial(error) = error else { panic!("{error}") };
+            assert_eq!(error.kind(), DialErrorKind::Connector);
+            assert!(error.to_string().ends_with("the test wants none"), "{error}");
+        }
+        let failures = group.group().stats().dial_failures;
+        assert!(failures < 20, "{failures} dials for 20 callers");
+        mux.0.refuses.store(false, Ordering::SeqCst);
+        group.group().reset_breaker();
+        drop(stream(&group).await.unwrap());
+        close_and_check(pool).await;
+    }
+
+    async fn a_caller_that_leaves_takes_nothing_with_it(backend) {
+        let origin = Origin::start();
+        let (pool, _) = pool(backend, |policy| {
+            (policy.streams.max_connections, policy.streams.max_streams) = (1, 1);
+        });
+        let group = pool.streams(origin.address);
+        for round in 0..50_u32 {
+            let held = stream(&group).await.unwrap();
+            let (leaving, staying) = (group.clone(), group.clone());
+            let leaving = tokio::spawn(async move { stream(&leaving).await });
+            let staying = tokio::spawn(async move { stream(&staying).await });
+            if round % 2 == 0 {
+                tokio::task::yield_now().await;
+            }
+            drop(held);
+            leaving.abort();
+            drop(staying.await.unwrap().unwrap());
+            drop(leaving.await);
+            assert_eq!((group.stats().leased, group.stats().waiting), (0, 0));
+        }
+        close_and_check(pool).await;
+    }
+
+    async fn an_eviction_ends_connections_with_their_last_stream(backend) {
+        let origin = Origin::start();
+        let (pool, mux) = pool(backend, |_| ());
+        let group = pool.streams(origin.address);
+        let held = stream(&group).await.unwrap();
+        group.group().evict();
+        let next = stream(&group).await.unwrap();
+        assert_eq!(mux.made().len(), 2);
+        drop(held);
+        eventually("ended", || group.group().stats().closed_for(CloseReason::Purged) == 1).await;
+        drop(next);
+        close_and_check(pool).await;
+    }
+
+    async fn a_suspended_endpoint_lends_no_stream_until_it_is_resumed(backend) {
+        let origin = Origin::start();
+        let (pool, _) = pool(backend, |_| ());
+        let group = pool.streams(origin.address);
+        let held = stream(&group).await.unwrap();
+        group.group().suspend();
+        assert!(group.try_lease().is_none());
+        let waiting = tokio::spawn({
+            let group = group.clone();
+            async move { stream(&group).await }
+        });
+        eventually("in line", || group.stats().waiting == 1).await;
+        drop(held);
+        assert_eq!(group.stats().leased, 0);
+        group.group().resume();
+        drop(waiting.await.unwrap().unwrap());
+        close_and_check(pool).await;
+    }
+
+    async fn an_old_connection_takes_no_more_streams(backend) {
+        let origin = Origin::start();
+        let (pool, mux) = pool(backend, |policy| {
+            policy.lifetime.max_lifetime_ms = Some(300);
+            policy.lifetime.lifetime_jitter_percent = 0;
+        });
+        let group = pool.streams(origin.address);
+        let held = stream(&group).await.unwrap();
+        eventually("replaced", || {
+            drop(group.try_lease());
+            group.stats().connections == 0
+        }).await;
+        let next = stream(&group).await.unwrap();
+        assert_eq!(mux.made().len(), 2);
+        drop(held);
+        let ended = || group.group().stats().closed_for(CloseReason::MaxLifetime) == 1;
+        eventually("ended by its age", ended).await;
+        drop(next);
+        close_and_check(pool).await;
+    }
+
+    async fn a_closed_pool_lends_nothing_and_waits_for_streams(backend) {
+        let origin = Origin::start();
+        let (pool, _) = pool(backend, |_| ());
+        let group = pool.streams(origin.address);
+        let held = stream(&group).await.unwrap();
+        let report = pool.close_within(Duration::from_millis(100)).await;
+        assert_eq!(report.left, 1);
+        let error = stream(&group).await.err().unwrap();
+        assert!(matches!(error, CheckoutError::Closed { .. }), "{error}");
+        drop(held);
+        pool.close().await;
+    }
+
+    async fn a_pool_whose_handles_go_ends_with_its_last_stream(backend) {
+        let origin = Origin::start();
+        let (pool, mux) = pool(backend, |_| ());
+        let group = pool.streams(origin.address);
+        let held = stream(&group).await.unwrap();
+        drop((pool, group));
+        let said = Arc::downgrade(&mux.made()[0]);
+        mux.0.made.lock().unwrap().clear();
+        drop(held);
+        eventually("gone", || said.strong_count() == 0).await;
+    }
+
+    async fn ten_thousand_streams_by_a_hundred_callers_never_exceed_a_limit(backend) {
+        let origin = Origin::start();
+        let (pool, mux) = pool(backend, |_| ());
+        mux.0.allows.store(16, Ordering::SeqCst);
+        let group = pool.streams(origin.address);
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..100 {
+            let group = group.clone();
+            tasks.spawn(async move {
+                for _ in 0..100 {
+                    let held = stream(&group).await.unwrap();
+                    tokio::task::yield_now().await;
+                    drop(held);
+                }
+            });
+        }
+        tasks.join_all().await;
+        let made = mux.made();
+        assert!(made.len() <= 7, "{} connections", made.len());
+        assert!(made.iter().all(|said| said.most.load(Ordering::SeqCst) <= 16));
+        close_and_check(pool).await;
+    }
+}
