@@ -221,6 +221,13 @@
 //!   looked at, closed in a batch. It is polled as a task would be, only after its own waker was
 //!   called: a look at one at rest is a look at a flag. An upload that outlasts its response's head
 //!   gets a task, because who reads the response may stop for as long as the upload does not go on.
+//! * **An HTTP/2 connection has one task**, on the shard that dialled it: its peer may say something
+//!   at any time (SETTINGS, PING, GOAWAY), and many wait for it. It tells the pool by atomics how many
+//!   streams there are and how it ended, so that a look costs no system call. Its socket lies in a
+//!   cell between the task and the pool, because h2 keeps what it is given: the pool takes it out and
+//!   closes it in a batch like any other. A dial is done when the peer's first SETTINGS have come.
+//!   `Http2::send` never waits for a stream: h2 would queue the request, and send a cancelled one all
+//!   the same, head and reset, once a stream came free.
 //! * **Leaks are looked for only where a policy asks**: two stores at a checkout then.
 //!
 //! # Drivers

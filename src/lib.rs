@@ -61,6 +61,7 @@
 //!
 //! # Features
 //! All off by default; each only adds. `http1`: `Http1Connector` pools hyper's HTTP/1 connections.
+//! `http2`: `Http2Connector` pools HTTP/2 connections, on the `h2` crate.
 //! `serde`: [`Settings`] can be read from a file. `hickory`: `HickoryResolver` knows how long a
 //! name's addresses are valid.
 //! `tokio-uring`: shards may host tokio-uring (Linux). `sim`: a scripted network for tests.
@@ -155,6 +156,10 @@ mod worker;
 
 #[cfg(all(not(any(loom, model)), feature = "http1"))]
 pub use self::connector::{ExchangeError, Http1, Http1Body, Http1Connector};
+#[cfg(all(not(any(loom, model)), feature = "http2"))]
+pub use self::connector::{
+    Http2, Http2Body, Http2Connector, Http2Keepalive, Http2Options, StreamError, StreamErrorKind,
+};
 #[cfg(all(not(any(loom, model)), target_os = "linux", feature = "tokio-uring"))]
 pub use self::connector::{TokioUring, TokioUringConnector};
 #[cfg(all(not(any(loom, model)), feature = "hickory"))]

@@ -28,6 +28,9 @@ pub(crate) use std::sync::{
 
 #[cfg(not(any(loom, shuttle)))]
 pub(crate) use atomic_waker::AtomicWaker;
+/// No lock for what fits into a word, as a box does.
+#[cfg(all(feature = "http2", not(any(loom, model))))]
+pub(crate) use crossbeam_utils::atomic::AtomicCell;
 
 /// The product's waker cell. It uses std's atomics, which shuttle does not see, so its calls begin
 /// with a word that shuttle does see.

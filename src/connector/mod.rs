@@ -4,6 +4,8 @@
 pub(crate) mod fuzz;
 #[cfg(feature = "http1")]
 mod http1;
+#[cfg(feature = "http2")]
+mod http2;
 mod look;
 mod raw;
 mod stream;
@@ -14,6 +16,10 @@ mod transport;
 
 #[cfg(feature = "http1")]
 pub use http1::{ExchangeError, Http1, Http1Body, Http1Connector};
+#[cfg(feature = "http2")]
+pub use http2::{
+    Http2, Http2Body, Http2Connector, Http2Keepalive, Http2Options, StreamError, StreamErrorKind,
+};
 pub use raw::{Raw, RawConnector};
 pub use stream::{Stream, StreamConnector};
 pub use tcp::{Tcp, TcpConnector};

@@ -1,0 +1,205 @@
+//! The transport under an HTTP/2 connection. h2 reads and writes it, and the pool takes it away: h2
+//! keeps what it was given until its connection is dropped, and the socket must be the pool's to
+//! close.
+
+use core::{
+    future::poll_fn,
+    pin::{Pin, pin},
+    task::{Context, Poll, Waker, ready},
+};
+use std::{io, sync::Arc};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    task::unconstrained,
+};
+
+use super::{
+    Transport,
+    shared::{Fault, Shared},
+};
+use crate::{
+    Socket,
+    sync::{AtomicBool, AtomicCell, Ordering},
+};
+
+/// Where the transport is, between two uses of it by the driver.
+pub(super) struct Link<T> {
+    plug: AtomicCell<Option<Box<T>>>,
+    shared: Arc<Shared>,
+    /// h2 has written whole frames only. Relaxed: the plug goes from hand to hand with it.
+    between_frames: AtomicBool,
+}
+
+/// What the pool does with a link, whatever the transport.
+pub(super) trait Unplug: Send + Sync {
+    /// Takes the transport out, with a word to the peer, and ends the driver. The socket, if it can
+    /// be had at this moment; else it is closed by whoever has it.
+    fn unplug(&self) -> Option<Socket>;
+}
+
+/// GOAWAY (RFC 9113 §6.8): no stream of the peer's was processed, and there is no error.
+const GOODBYE: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+impl<T: Transport> Unplug for Link<T> {
+    fn unplug(&self) -> Option<Socket> {
+        // First, so that a driver that has the transport at this moment closes it.
+        self.shared.cut(Fault::Closed);
+        let mut io = self.plug.take()?;
+        if self.between_frames.load(Ordering::Relaxed) {
+            // As far as it goes. Outside the scheduler's budget, which says nothing of the socket.
+            let goodbye = poll_fn(|cx| {
+                ready!(Pin::new(&mut io).poll_write(cx, &GOODBYE))?;
+                Pin::new(&mut io).poll_flush(cx)
+            });
+            let _ = pin!(unconstrained(goodbye)).poll(&mut Context::from_waker(Waker::noop()));
+        }
+        io.into_socket()
+    }
+}
+
+/// h2's end of the link.
+pub(super) struct Wire<T> {
+    link: Arc<Link<T>>,
+    opening: Opening,
+    is_write_vectored: bool,
+}
+
+/// The head of the first frame that the peer sends, as far as it has come: it must be SETTINGS
+/// (RFC 9113 §3.4), which h2 does not ask for.
+struct Opening {
+    head: [u8; HEAD],
+    len: usize,
+}
+
+/// A frame's head (RFC 9113 §4.1).
+const HEAD: usize = 9;
+const SETTINGS: u8 = 4;
+const ACK: u8 = 1;
+
+impl<T: Unpin> Link<T> {
+    /// Uses the transport, if it is there.
+    fn with<R>(
+        &self,
+        used: impl FnOnce(Pin<&mut T>) -> Poll<io::Result<R>>,
+    ) -> Poll<io::Result<R>> {
+        if let Some(fault) = self.shared.fault() {
+            return Poll::Ready(Err(fault));
+        }
+        let Some(mut io) = self.plug.take() else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        let outcome = used(Pin::new(&mut *io));
+        // Who wanted it meanwhile has woken the driver, whose next use ends it.
+        self.plug.store(Some(io));
+        outcome
+    }
+
+    fn write(
+        &self,
+        written: impl FnOnce(Pin<&mut T>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        self.with(|io| {
+            self.between_frames.store(false, Ordering::Relaxed);
+            written(io)
+        })
+    }
+}
+
+impl<T: Transport> Wire<T> {
+    pub(super) fn new(io: T, shared: Arc<Shared>) -> (Self, Arc<Link<T>>) {
+        let is_write_vectored = io.is_write_vectored();
+        let link = Arc::new(Link {
+            plug: AtomicCell::new(Some(Box::new(io))),
+            shared,
+            between_frames: AtomicBool::new(false),
+        });
+        let opening = Opening { head: [0; HEAD], len: 0 };
+        (Self { link: Arc::clone(&link), opening, is_write_vectored }, link)
+    }
+}
+
+impl Opening {
+    /// Looks at what has come.
+    fn hear(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.len == HEAD {
+            return Ok(());
+        }
+        let (_, rest) = self.head.split_at_mut(self.len);
+        let count = bytes.len().min(rest.len());
+        rest[..count].copy_from_slice(&bytes[..count]);
+        self.len += count;
+        let [_, _, _, kind, flags, stream @ ..] = self.head;
+        if self.len < HEAD || (kind == SETTINGS && flags & ACK == 0 && stream == [0; 4]) {
+            return Ok(());
+        }
+        let head = self.head.escape_ascii();
+        let message = format!("the peer does not speak HTTP/2: it began with \"{head}\"");
+        Err(io::Error::new(io::ErrorKind::InvalidData, message))
+    }
+}
+
+impl<T: Transport> AsyncRead for Wire<T> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        ready!(this.link.with(|io| io.poll_read(cx, buf)))?;
+        let came = &buf.filled()[before..];
+        this.link.shared.note_received(came.len() as u64);
+        Poll::Ready(this.opening.hear(came))
+    }
+}
+
+impl<T: Transport> AsyncWrite for Wire<T> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.link.write(|io| io.poll_write(cx, buf))
+    }
+
+    /// h2 asks for it whenever it has written all that it had: whole frames.
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.link.with(|io| {
+            let flushed = io.poll_flush(cx);
+            self.link.between_frames.store(flushed.is_ready(), Ordering::Relaxed);
+            flushed
+        })
+    }
+
+    /// Nothing: the pool, or who has the connection last, closes the socket next, and the FIN goes
+    /// out with that.
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.link.write(|io| match bufs {
+            // send(2) costs the kernel less than writev(2).
+            [buf] => io.poll_write(cx, buf),
+            bufs => io.poll_write_vectored(cx, bufs),
+        })
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.is_write_vectored
+    }
+}
+
+impl<T> Drop for Wire<T> {
+    fn drop(&mut self) {
+        // The pool wanted it while the driver had it.
+        if self.link.shared.is_closed() {
+            drop(self.link.plug.take());
+        }
+    }
+}
