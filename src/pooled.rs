@@ -157,6 +157,11 @@ impl<C: Connector> Pooled<C> {
         self.end(reason);
     }
 
+    /// The connection, for a look that is no use of it.
+    pub(crate) fn glance(&self) -> &C::Connection {
+        &self.lease().tenant.conn
+    }
+
     /// Whether the connection was given up while it was out, alone or with its group.
     pub(crate) fn is_given_up(&self) -> bool {
         let lease = self.lease();

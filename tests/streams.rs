@@ -35,22 +35,28 @@ struct Said {
     meter: StreamMeter,
     streams: AtomicU32,
     most: AtomicU32,
+    exclusive: bool,
 }
 
 /// A stream as a test holds it.
 struct Stream {
+    /// First: who hears that a stream has ended finds it counted out.
+    counted: Counted,
     lease: StreamLease<Mux>,
 }
 
+/// One of the streams that a connection has.
+struct Counted(Arc<Said>);
+
 impl Stream {
     fn said(&self) -> &Arc<Said> {
-        &self.lease.said
+        &self.counted.0
     }
 }
 
-impl Drop for Stream {
+impl Drop for Counted {
     fn drop(&mut self) {
-        self.said().streams.fetch_sub(1, Ordering::SeqCst);
+        self.0.streams.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -63,6 +69,8 @@ struct Peers {
     allows: AtomicU32,
     made: Mutex<Vec<Arc<Said>>>,
     refuses: AtomicBool,
+    /// What is made from now on serves one exchange at a time.
+    exclusive: AtomicBool,
 }
 
 impl Default for Peers {
@@ -71,6 +79,7 @@ impl Default for Peers {
             allows: AtomicU32::new(1000),
             made: Mutex::default(),
             refuses: AtomicBool::new(false),
+            exclusive: AtomicBool::new(false),
         }
     }
 }
@@ -92,6 +101,7 @@ impl Connector for Mux {
             meter: StreamMeter::new(self.0.allows.load(Ordering::SeqCst)),
             streams: AtomicU32::new(0),
             most: AtomicU32::new(0),
+            exclusive: self.0.exclusive.load(Ordering::SeqCst),
         });
         self.0.made.lock().unwrap().push(Arc::clone(&said));
         Ok(Wire { stream: socket.into_tokio()?, said })
@@ -112,6 +122,10 @@ impl Multiplexed for Wire {
     fn meter(&self) -> &StreamMeter {
         &self.said.meter
     }
+
+    fn is_exclusive(&self) -> bool {
+        self.said.exclusive
+    }
 }
 
 fn pool(
@@ -130,7 +144,8 @@ async fn stream(group: &StreamGroup<Mux>) -> Result<Stream, CheckoutError> {
 fn counted(lease: StreamLease<Mux>) -> Stream {
     let streams = lease.said.streams.fetch_add(1, Ordering::SeqCst) + 1;
     lease.said.most.fetch_max(streams, Ordering::SeqCst);
-    Stream { lease }
+    let counted = Counted(Arc::clone(&lease.said));
+    Stream { lease, counted }
 }
 
 async fn streams(group: &StreamGroup<Mux>, count: usize) -> Vec<Stream> {
@@ -488,6 +503,43 @@ on_both_drivers! {
         mux.0.made.lock().unwrap().clear();
         drop(held);
         eventually("gone", || said.strong_count() == 0).await;
+    }
+
+    async fn connections_that_cannot_be_shared_go_to_a_caller_each(backend) {
+        let origin = Origin::start();
+        let (pool, mux) = pool(backend, |_| ());
+        mux.0.exclusive.store(true, Ordering::SeqCst);
+        let group = pool.streams(origin.address);
+        for _ in 0..3 {
+            let held = streams(&group, 5).await;
+            assert!(held.iter().all(|held| !held.lease.is_shared()));
+            assert_eq!((mux.made().len(), group.stats().connections), (5, 0));
+            for Stream { lease, counted } in held {
+                drop(counted);
+                lease.into_exclusive().ok().unwrap().release();
+            }
+        }
+        close_and_check(pool).await;
+    }
+
+    async fn an_endpoint_whose_connections_can_be_shared_from_now_on_has_them_shared(backend) {
+        let origin = Origin::start();
+        let (pool, mux) = pool(backend, |_| ());
+        mux.0.exclusive.store(true, Ordering::SeqCst);
+        let group = pool.streams(origin.address);
+        drop(streams(&group, 2).await);
+        mux.0.exclusive.store(false, Ordering::SeqCst);
+        group.group().evict();
+        let held = streams(&group, 5).await;
+        assert!(held.iter().all(|held| held.lease.is_shared()));
+        assert_eq!(group.stats().connections, 1, "those dialled beside it rest");
+        // And back.
+        mux.0.exclusive.store(true, Ordering::SeqCst);
+        group.group().evict();
+        let alone = streams(&group, 2).await;
+        assert!(alone.iter().all(|held| !held.lease.is_shared()));
+        drop((held, alone));
+        close_and_check(pool).await;
     }
 
     async fn ten_thousand_streams_by_a_hundred_callers_never_exceed_a_limit(backend) {

@@ -174,4 +174,11 @@ pub trait Connection: Send + 'static {
 pub trait Multiplexed: Connection + Sync {
     /// How many streams it takes, and whether it takes new ones; always the same one.
     fn meter(&self) -> &StreamMeter;
+
+    /// Whether it serves one exchange at a time all the same, because its peer would have it so.
+    /// Such a connection is not shared: callers for a stream get connections of their own, until
+    /// one is dialled that can be. Default: no.
+    fn is_exclusive(&self) -> bool {
+        false
+    }
 }

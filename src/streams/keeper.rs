@@ -91,7 +91,7 @@ where
             let found = found.unwrap_or_else(|_| Err(self.panicked()));
             match found {
                 Ok(guard) => {
-                    shared.put_in(guard);
+                    Self::share(shared, guard);
                     shared.streams.found();
                 }
                 // Those in line have deadlines of their own.
@@ -105,6 +105,16 @@ where
         }
     }
 
+    /// Shares a connection, or sends those in line to fetch connections of their own, of which this
+    /// is one.
+    fn share(shared: &Arc<SharedStreams<C>>, guard: Pooled<C>) {
+        if let Err(guard) = shared.share(guard) {
+            // Untouched: it goes to the first of them, or to rest.
+            drop(guard);
+            shared.streams.turn_away(u32::MAX, || StreamOutcome::Exclusive);
+        }
+    }
+
     /// Finds connections for as many as are wanted: what rests first, then by a dial.
     fn find(&mut self, shared: &Arc<SharedStreams<C>>, cx: &mut Context<'_>) {
         while shared.streams.wanted() > 0 {
@@ -112,7 +122,7 @@ where
                 return;
             };
             if let Some(guard) = group.try_checkout() {
-                shared.put_in(guard);
+                Self::share(shared, guard);
             } else if shared.streams.is_moving() {
                 // One is on its way to rest. Who takes it there wakes us.
                 return;

@@ -21,8 +21,10 @@ where
     C::Connection: Multiplexed,
 {
     Shared(streams::StreamLease<Carried<C>, CheckoutError>),
-    /// Of a connection that nobody else has. `None` only while it is dropped.
+    /// Of a connection above the limit that nobody else has. `None` only while it is dropped.
     Alone(Option<Pooled<C>>),
+    /// All of a connection that cannot be shared.
+    Exclusive(Pooled<C>),
 }
 
 impl<C: Connector> StreamLease<C>
@@ -38,10 +40,31 @@ where
         Self(Kind::Alone(Some(guard)))
     }
 
+    pub(crate) fn exclusive(guard: Pooled<C>) -> Self {
+        Self(Kind::Exclusive(guard))
+    }
+
+    /// The connection itself, where it [is exclusive](Multiplexed::is_exclusive): say how the
+    /// exchange on it ended, as with any other.
+    ///
+    /// # Errors
+    /// Gives the lease back where others may share its connection.
+    pub fn into_exclusive(mut self) -> Result<Pooled<C>, Self> {
+        match core::mem::replace(&mut self.0, Kind::Alone(None)) {
+            Kind::Exclusive(guard) => Ok(guard),
+            Kind::Alone(Some(guard)) if guard.glance().is_exclusive() => Ok(guard),
+            other => {
+                self.0 = other;
+                Err(self)
+            }
+        }
+    }
+
     fn guard(&self) -> &Pooled<C> {
         match &self.0 {
             Kind::Shared(lease) => &lease.carrier().guard,
             Kind::Alone(guard) => guard.as_ref().expect("only a lease that is dropped has none"),
+            Kind::Exclusive(guard) => guard,
         }
     }
 
@@ -69,7 +92,10 @@ where
 
     #[inline]
     fn deref(&self) -> &C::Connection {
-        self.guard()
+        match &self.0 {
+            Kind::Exclusive(guard) => guard,
+            _ => self.guard().glance(),
+        }
     }
 }
 

@@ -99,14 +99,47 @@ where
     pub async fn lease(&self) -> Result<StreamLease<C>, CheckoutError> {
         match self.try_lease() {
             Some(lease) => Ok(lease),
-            None => self.wait().await,
+            None => self.lease_in_time().await,
         }
     }
 
-    /// A stream, if a connection has room and nobody is in line. Never dials.
+    /// A stream, if a connection has room and nobody is in line, or a connection of one's own at
+    /// rest, where they cannot be shared. Never dials.
     #[inline]
+    #[track_caller]
     pub fn try_lease(&self) -> Option<StreamLease<C>> {
+        if self.shared.is_exclusive()
+            && let Some(guard) = self.group.try_checkout()
+            && let Err(guard) = self.shared.offer(guard)
+        {
+            return Some(StreamLease::exclusive(guard));
+        }
         self.shared.streams.lease().map(StreamLease::shared)
+    }
+
+    #[cold]
+    async fn lease_in_time(&self) -> Result<StreamLease<C>, CheckoutError> {
+        let timeout = self.group.seats().policy().settings.timeouts.acquire_timeout_ms;
+        let deadline = clock::now() + millis(timeout);
+        // Each wait in it ends by then as well, and says more; but there may be several.
+        timeout_at(deadline, self.lease_by(deadline))
+            .await
+            .unwrap_or_else(|_| Err(self.timed_out()))
+    }
+
+    async fn lease_by(&self, deadline: Instant) -> Result<StreamLease<C>, CheckoutError> {
+        loop {
+            if let Some(lease) = self.try_lease() {
+                return Ok(lease);
+            }
+            let lease = match self.shared.is_exclusive() {
+                true => self.exclusive().await?,
+                false => self.wait(deadline).await?,
+            };
+            if let Some(lease) = lease {
+                return Ok(lease);
+            }
+        }
     }
 
     /// Which endpoint.
@@ -124,8 +157,14 @@ where
         self.shared.stats()
     }
 
-    #[cold]
-    async fn wait(&self) -> Result<StreamLease<C>, CheckoutError> {
+    /// A connection that cannot be shared, of one's own; `None` if it turned out that it can be, and
+    /// is from now on.
+    async fn exclusive(&self) -> Result<Option<StreamLease<C>>, CheckoutError> {
+        let guard = self.group.checkout().await?;
+        Ok(self.shared.offer(guard).err().map(StreamLease::exclusive))
+    }
+
+    async fn wait(&self, deadline: Instant) -> Result<Option<StreamLease<C>>, CheckoutError> {
         let (streams, policy) = (&self.shared.streams, self.group.seats().policy());
         let settings = &policy.settings;
         let began = clock::now();
@@ -134,7 +173,7 @@ where
                 AtStreamLimit::Wait | AtStreamLimit::Oversubscribe => {}
                 AtStreamLimit::Reject => return Err(self.at_limit()),
                 AtStreamLimit::Overflow => {
-                    return self.group.checkout().await.map(StreamLease::alone);
+                    return self.group.checkout().await.map(StreamLease::alone).map(Some);
                 }
             }
         }
@@ -145,10 +184,11 @@ where
             }
             Refused::Closed | Refused::AtLimit | Refused::Open(_) => self.group.closed(),
         })?;
-        let deadline = began + millis(settings.timeouts.acquire_timeout_ms);
         let lease = self.outcome(InLine { shared: &self.shared, waiter: Some(waiter) }, deadline);
         let lease = lease.await?;
-        self.group.seats().note_wait(began.elapsed());
+        if lease.is_some() {
+            self.group.seats().note_wait(began.elapsed());
+        }
         Ok(lease)
     }
 
@@ -156,12 +196,12 @@ where
         &self,
         in_line: InLine<'_, C>,
         deadline: Instant,
-    ) -> Result<StreamLease<C>, CheckoutError> {
+    ) -> Result<Option<StreamLease<C>>, CheckoutError> {
         match timeout_at(deadline, in_line).await {
             Err(_) => Err(self.timed_out()),
-            Ok(Outcome::<C>::Ready(lease)) => Ok(StreamLease::shared(lease)),
+            Ok(Outcome::<C>::Ready(lease)) => Ok(Some(StreamLease::shared(lease))),
             Ok(Outcome::<C>::Failed(error)) => Err(error),
-            Ok(Outcome::<C>::Exclusive) => self.group.checkout().await.map(StreamLease::alone),
+            Ok(Outcome::<C>::Exclusive) => Ok(None),
             Ok(Outcome::<C>::Closed) => Err(self.group.closed()),
         }
     }

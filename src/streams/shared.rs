@@ -26,6 +26,8 @@ where
     pub(super) streams: Streams<Carried<C>, CheckoutError>,
     /// Whether the keeper's task runs.
     kept: AtomicBool,
+    /// Whether the last connection that was looked at could not be shared.
+    exclusive: AtomicBool,
 }
 
 /// The same, for a group that does not know whether its connections can be shared.
@@ -47,8 +49,11 @@ where
     pub(super) fn of(group: &Group<C>) -> Arc<Self> {
         let make = || -> Arc<dyn AnyStreams> {
             let settings = &group.seats().policy().settings;
-            let shared =
-                Self { streams: Streams::new(bounds(settings)), kept: AtomicBool::new(false) };
+            let shared = Self {
+                streams: Streams::new(bounds(settings)),
+                kept: AtomicBool::new(false),
+                exclusive: AtomicBool::new(false),
+            };
             shared.configure(settings);
             Arc::new(shared)
         };
@@ -76,8 +81,43 @@ where
         }
     }
 
-    /// Shares a connection. It goes back to rest when there are enough.
-    pub(super) fn put_in(self: &Arc<Self>, guard: Pooled<C>) {
+    /// Whether callers are to take connections of their own.
+    pub(super) fn is_exclusive(&self) -> bool {
+        // Relaxed: a guess about the next connection, which is looked at itself.
+        self.exclusive.load(Ordering::Relaxed)
+    }
+
+    /// Shares a connection.
+    ///
+    /// # Errors
+    /// Gives back one that cannot be shared.
+    pub(super) fn share(self: &Arc<Self>, guard: Pooled<C>) -> Result<(), Pooled<C>> {
+        let is_exclusive = guard.glance().is_exclusive();
+        // Relaxed: as in `is_exclusive`.
+        self.exclusive.store(is_exclusive, Ordering::Relaxed);
+        if is_exclusive {
+            return Err(guard);
+        }
+        self.put_in(guard);
+        Ok(())
+    }
+
+    /// The same for who has dialled one of its own: it rests if there is room without it.
+    ///
+    /// # Errors
+    /// As for [`Self::share`].
+    pub(super) fn offer(self: &Arc<Self>, guard: Pooled<C>) -> Result<(), Pooled<C>> {
+        let census = self.streams.census();
+        if census.leased < census.room && !guard.glance().is_exclusive() {
+            // Untouched: it goes to rest.
+            drop(guard);
+            return Ok(());
+        }
+        self.share(guard)
+    }
+
+    /// It goes back to rest when there are enough.
+    fn put_in(self: &Arc<Self>, guard: Pooled<C>) {
         guard.untrack();
         let put = self.streams.put_in(Carried { guard }, |carried, spot| {
             let found = carried.meter().stand_at(spot.to_bits(), || {
@@ -166,7 +206,7 @@ where
     C::Connection: Multiplexed,
 {
     fn meter(&self) -> &StreamMeter {
-        self.guard.meter()
+        self.guard.glance().meter()
     }
 }
 

@@ -413,11 +413,6 @@ impl<T: Carrier, E> StreamLease<T, E> {
         let generation = self.held.as_ref().map_or(0, |held| held.generation);
         Spot { cell: self.cell, generation }
     }
-
-    /// The table that it is of.
-    pub fn table(&self) -> &Streams<T, E> {
-        &self.table
-    }
 }
 
 impl<T: Carrier, E> Drop for StreamLease<T, E> {
