@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn the_defaults_and_the_presets_pass_the_check() {
-        for settings in [Settings::default(), Settings::lan(), Settings::wan()] {
+        for settings in [Settings::default(), Settings::lan(), Settings::wan(), Settings::grpc()] {
             settings.check().unwrap();
         }
     }
