@@ -61,7 +61,8 @@
 //!
 //! # Features
 //! All off by default; each only adds. `http1`: `Http1Connector` pools hyper's HTTP/1 connections.
-//! `http2`: `Http2Connector` pools HTTP/2 connections, on the `h2` crate.
+//! `http2`: `Http2Connector` pools HTTP/2 connections, on the `h2` crate. `http`: `HttpConnector`
+//! pools both, as the peer speaks it, and `HttpClient` sends requests over them.
 //! `serde`: [`Settings`] can be read from a file. `hickory`: `HickoryResolver` knows how long a
 //! name's addresses are valid.
 //! `tokio-uring`: shards may host tokio-uring (Linux). `sim`: a scripted network for tests.
@@ -111,6 +112,8 @@ mod group;
 mod histogram;
 #[cfg(not(any(loom, model)))]
 mod hooks;
+#[cfg(all(not(any(loom, model)), feature = "http"))]
+mod http;
 #[cfg(not(any(loom, model)))]
 mod inner;
 #[cfg(not(any(loom, model)))]
@@ -155,7 +158,7 @@ mod sync;
 mod worker;
 
 #[cfg(all(not(any(loom, model)), feature = "http1"))]
-pub use self::connector::{ExchangeError, Http1, Http1Body, Http1Connector};
+pub use self::connector::{ExchangeError, Http1, Http1Body, Http1Connector, SpeaksHttp1};
 #[cfg(all(not(any(loom, model)), feature = "http2"))]
 pub use self::connector::{
     Http2, Http2Body, Http2Connector, Http2Keepalive, Http2Options, StreamError, StreamErrorKind,
@@ -192,6 +195,14 @@ pub use self::{
     sockets::{Keepalive, PortWindow, SocketOptions},
     stats::{BackendReport, GroupStats, PoolStats, ShardStats},
     streams::{StreamGroup, StreamLease, StreamStats},
+};
+#[cfg(all(not(any(loom, model)), feature = "http"))]
+pub use self::{
+    connector::{Http, HttpConnector},
+    http::{
+        HttpBody, HttpClient, HttpLease, HttpOrigin, RequestError, RequestErrorKind, UriError,
+        endpoint_of,
+    },
 };
 
 /// The engine's inside, for the models and the fuzzer. No part of the public interface.

@@ -9,7 +9,7 @@ use core::{
 };
 
 use bytes::Bytes;
-use corepool::Http1Body;
+use corepool::{Http1Body, Http1Connector};
 use hyper::body::{Body, Frame, SizeHint};
 
 use crate::upload::Upload;
@@ -18,7 +18,7 @@ use crate::upload::Upload;
 #[derive(Debug)]
 pub(crate) enum Download {
     Text(Option<Bytes>),
-    Origin(Http1Body<Upload>),
+    Origin(Http1Body<Http1Connector<Upload>>),
 }
 
 impl Download {
@@ -27,8 +27,8 @@ impl Download {
     }
 }
 
-impl From<Http1Body<Upload>> for Download {
-    fn from(body: Http1Body<Upload>) -> Self {
+impl From<Http1Body<Http1Connector<Upload>>> for Download {
+    fn from(body: Http1Body<Http1Connector<Upload>>) -> Self {
         Self::Origin(body)
     }
 }

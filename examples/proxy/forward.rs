@@ -159,7 +159,7 @@ impl Forwarder {
         connection: Pooled<Http1Connector<Upload>>,
         request: Request<Upload>,
         progress: Option<&Progress>,
-    ) -> Result<Response<Http1Body<Upload>>, Broken> {
+    ) -> Result<Response<Http1Body<Http1Connector<Upload>>>, Broken> {
         let mut response = pin!(connection.exchange(request));
         let mut deadline = Instant::now() + self.response_timeout;
         loop {
@@ -181,7 +181,7 @@ impl Forwarder {
 }
 
 fn pass_on(
-    response: Response<Http1Body<Upload>>,
+    response: Response<Http1Body<Http1Connector<Upload>>>,
     route: &Route<'_>,
 ) -> Result<Response<Download>, Failure> {
     let (mut parts, body) = response.into_parts();

@@ -2,6 +2,8 @@
 
 #[cfg(all(any(test, fuzzing), unix, feature = "http1"))]
 pub(crate) mod fuzz;
+#[cfg(feature = "http")]
+mod http;
 #[cfg(feature = "http1")]
 mod http1;
 #[cfg(feature = "http2")]
@@ -14,8 +16,12 @@ mod tcp;
 mod tokio_uring;
 mod transport;
 
+#[cfg(feature = "http")]
+pub use self::http::{Http, HttpConnector};
+#[cfg(feature = "http")]
+pub(crate) use http1::exchange as exchange_http1;
 #[cfg(feature = "http1")]
-pub use http1::{ExchangeError, Http1, Http1Body, Http1Connector};
+pub use http1::{ExchangeError, Http1, Http1Body, Http1Connector, SpeaksHttp1};
 #[cfg(feature = "http2")]
 pub use http2::{
     Http2, Http2Body, Http2Connector, Http2Keepalive, Http2Options, StreamError, StreamErrorKind,

@@ -50,6 +50,7 @@ struct Identity {
     /// Zero is what a socket has without one.
     mark: u32,
     tls: Option<TlsIdentity>,
+    http2: bool,
     proxy_header: Option<ProxyHeader>,
     /// Empty is none.
     tag: Box<str>,
@@ -79,6 +80,7 @@ impl Endpoint {
             source: None,
             mark: 0,
             tls: None,
+            http2: false,
             proxy_header: None,
             tag: Box::default(),
         }))
@@ -101,6 +103,13 @@ impl Endpoint {
     #[must_use]
     pub fn with_tls(self, tls: TlsIdentity) -> Self {
         self.with(|identity| identity.tls = Some(tls))
+    }
+
+    /// The peer is known to speak HTTP/2 (RFC 9113 §3.3), so that nothing has to be agreed on: h2c,
+    /// where there is no TLS. What ALPN agrees on goes before.
+    #[must_use]
+    pub fn with_http2(self) -> Self {
+        self.with(|identity| identity.http2 = true)
     }
 
     /// Connections begin with this PROXY protocol header. It speaks for everything sent on the
@@ -162,6 +171,11 @@ impl Endpoint {
         self.0.tls.as_ref()
     }
 
+    /// Whether the peer is known to speak HTTP/2.
+    pub fn is_http2(&self) -> bool {
+        self.0.http2
+    }
+
     /// What is sent before anything else.
     pub fn proxy_header(&self) -> Option<&ProxyHeader> {
         self.0.proxy_header.as_ref()
@@ -205,6 +219,9 @@ impl fmt::Display for Endpoint {
         }
         if let Some(tls) = self.tls() {
             part(f, format_args!("{tls}"))?;
+        }
+        if self.is_http2() {
+            part(f, format_args!("http/2"))?;
         }
         if let Some(header) = self.proxy_header() {
             part(f, format_args!("{header}"))?;

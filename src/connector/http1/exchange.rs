@@ -16,8 +16,8 @@ use hyper::{
 };
 use tokio::time::timeout;
 
-use super::{Condition, Http1, Http1Connector, Outgoing};
-use crate::{BoxError, Connector, Endpoint, Pooled, StreamConnector, Transport};
+use super::{Condition, Http1, Http1Connector, Outgoing, SpeaksHttp1};
+use crate::{BoxError, Connector, Endpoint, Pooled, Transport};
 
 /// How long the rest of a request may take after its response is complete.
 const READY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -45,23 +45,32 @@ where
     /// # Cancel safety
     /// Dropping the future closes the connection: a response is owed on it.
     pub async fn exchange(
-        mut self,
+        self,
         request: Request<B>,
-    ) -> Result<Response<Http1Body<B, T>>, ExchangeError<B>> {
-        let received = self.traffic.received();
-        match self.send(request).await {
-            Ok(response) => Ok(response.map(|body| Http1Body::new(body, self))),
-            Err(Unanswered { cause, unsent }) => {
-                let error = ExchangeError {
-                    endpoint: self.endpoint().clone(),
-                    unsent,
-                    was_reused: self.is_reused(),
-                    was_answered: self.traffic.received() != received,
-                    cause,
-                };
-                self.discard();
-                Err(error)
-            }
+    ) -> Result<Response<Http1Body<Http1Connector<B, T>>>, ExchangeError<B>> {
+        exchange(self, request).await
+    }
+}
+
+/// A request and its response on a connection that speaks HTTP/1.
+pub(crate) async fn exchange<C: SpeaksHttp1>(
+    mut connection: Pooled<C>,
+    request: Request<C::Body>,
+) -> Result<Response<Http1Body<C>>, ExchangeError<C::Body>> {
+    let http1 = C::http1(&mut connection);
+    let received = http1.traffic.received();
+    match http1.send(request).await {
+        Ok(response) => Ok(response.map(|body| Http1Body::new(body, connection))),
+        Err(Unanswered { cause, unsent }) => {
+            let error = ExchangeError {
+                endpoint: connection.endpoint().clone(),
+                unsent,
+                was_reused: connection.is_reused(),
+                was_answered: C::http1(&mut connection).traffic.received() != received,
+                cause,
+            };
+            connection.discard();
+            Err(error)
         }
     }
 }
@@ -95,6 +104,17 @@ impl<B> ExchangeError<B> {
     /// The request, if not a byte of it was sent.
     pub fn take_unsent(&mut self) -> Option<Request<B>> {
         self.unsent.take().map(|request| *request)
+    }
+
+    /// The same without the request, for whom that is in the way.
+    pub fn without_request(self) -> ExchangeError<()> {
+        let Self { endpoint, was_reused, was_answered, cause, .. } = self;
+        ExchangeError { endpoint, unsent: None, was_reused, was_answered, cause }
+    }
+
+    /// Whether not a byte of the request was sent.
+    pub fn is_unsent(&self) -> bool {
+        self.unsent.is_some()
     }
 
     /// Whether the connection had served others before.
@@ -138,28 +158,16 @@ impl<B> core::error::Error for ExchangeError<B> {
 /// A response's body, and with it the connection that it comes from; see [`Pooled::exchange`].
 ///
 /// Whoever reads it drives the connection: while nobody does, the peer is not read either.
-pub struct Http1Body<B, T = StreamConnector>
-where
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<BoxError>,
-    T: Connector<Connection: Transport>,
-{
+pub struct Http1Body<C: SpeaksHttp1> {
     body: Incoming,
     /// `None` once it has gone back, or ended.
-    connection: Option<Pooled<Http1Connector<B, T>>>,
+    connection: Option<Pooled<C>>,
     /// How the body broke off, still to be told.
     broken: Option<hyper::Error>,
 }
 
-impl<B, T> Http1Body<B, T>
-where
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<BoxError>,
-    T: Connector<Connection: Transport>,
-{
-    fn new(body: Incoming, connection: Pooled<Http1Connector<B, T>>) -> Self {
+impl<C: SpeaksHttp1> Http1Body<C> {
+    fn new(body: Incoming, connection: Pooled<C>) -> Self {
         let mut this = Self { body, connection: Some(connection), broken: None };
         if this.body.is_end_stream() {
             this.finish();
@@ -172,40 +180,34 @@ where
         let Some(mut connection) = self.connection.take() else {
             return;
         };
-        if !connection.is_ready() {
-            connection.drive_unheard();
+        let http1 = C::http1(&mut connection);
+        if !http1.is_ready() {
+            http1.drive_unheard();
         }
-        match connection.ended {
+        match http1.ended {
             // The peer said that it would, or we did.
             Some(Condition::Closed) => connection.discard(),
             // The look at a return tells what it was.
             Some(_) => connection.release(),
-            None if connection.is_ready() => connection.release(),
-            None => connection.finish_later(),
+            None if http1.is_ready() => connection.release(),
+            None => finish_later(connection),
         }
     }
 }
 
-impl<B, T> Pooled<Http1Connector<B, T>>
-where
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<BoxError>,
-    T: Connector<Connection: Transport>,
-{
-    /// The peer answered before it had the whole request. Whether the rest goes through decides
-    /// what becomes of the connection.
-    #[cold]
-    fn finish_later(mut self) {
-        self.leave_to_task();
-        self.runtime.clone().spawn(async move {
-            // A timer of the shard's: the caller's runtime may end before.
-            match timeout(READY_TIMEOUT, self.sender.ready()).await {
-                Ok(Ok(())) => self.release(),
-                Ok(Err(_)) | Err(_) => self.discard(),
-            }
-        });
-    }
+/// The peer answered before it had the whole request. Whether the rest goes through decides what
+/// becomes of the connection.
+#[cold]
+fn finish_later<C: SpeaksHttp1>(mut connection: Pooled<C>) {
+    let http1 = C::http1(&mut connection);
+    http1.leave_to_task();
+    http1.runtime.clone().spawn(async move {
+        // A timer of the shard's: the caller's runtime may end before.
+        match timeout(READY_TIMEOUT, C::http1(&mut connection).sender.ready()).await {
+            Ok(Ok(())) => connection.release(),
+            Ok(Err(_)) | Err(_) => connection.discard(),
+        }
+    });
 }
 
 /// A request without the head of a response: why, and the request if it was not begun.
@@ -256,13 +258,7 @@ where
     }
 }
 
-impl<B, T> Body for Http1Body<B, T>
-where
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<BoxError>,
-    T: Connector<Connection: Transport>,
-{
+impl<C: SpeaksHttp1> Body for Http1Body<C> {
     type Data = Bytes;
     type Error = hyper::Error;
 
@@ -274,7 +270,7 @@ where
         let Some(connection) = &mut this.connection else {
             return Poll::Ready(this.broken.take().map(Err));
         };
-        match ready!(connection.poll_frame(&mut this.body, cx)) {
+        match ready!(C::http1(connection).poll_frame(&mut this.body, cx)) {
             Some(Ok(frame)) => {
                 // A body of known length ends with its last byte; not everybody asks for more.
                 if this.body.is_end_stream() {
@@ -306,13 +302,7 @@ where
     }
 }
 
-impl<B, T> fmt::Debug for Http1Body<B, T>
-where
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<BoxError>,
-    T: Connector<Connection: Transport>,
-{
+impl<C: SpeaksHttp1> fmt::Debug for Http1Body<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Http1Body").field("body", &self.body).finish_non_exhaustive()
     }

@@ -29,6 +29,8 @@ use tokio::{
     task::{AbortHandle, unconstrained},
 };
 
+#[cfg(feature = "http")]
+pub(crate) use self::exchange::exchange;
 pub use self::exchange::{ExchangeError, Http1Body};
 use self::{
     mover::Mover,
@@ -128,26 +130,67 @@ where
             let other = other.escape_ascii();
             return Err(format!("HTTP/1 was wanted, and {other} was agreed on by ALPN").into());
         }
-        let traffic = Arc::<Traffic>::default();
-        let wire = TokioIo::new(Wire::new(stream, Arc::clone(&traffic)));
-        let (sender, moving) = self.builder.handshake(wire).await?;
-        let mut http1 = Http1 {
-            sender,
-            mover: Some(Mover::new(moving)),
-            task: None,
-            ended: None,
-            traffic,
-            runtime: Handle::current(),
-        };
-        // hyper calls a connection ready once it has been polled.
-        let ready = poll_fn(|cx| {
-            http1.drive();
-            http1.sender.poll_ready(cx)
-        });
-        match ready.await {
-            Ok(()) => Ok(http1),
-            Err(_) => Err(format!("ended before its first use: {:?}", http1.ended).into()),
-        }
+        begin(&self.builder, stream).await
+    }
+}
+
+/// A connector whose connections speak HTTP/1 where an exchange of HTTP/1 is asked for.
+pub trait SpeaksHttp1: Connector {
+    /// The body of requests.
+    type Body: Body<Data: Send, Error: Into<BoxError>> + Send + 'static;
+    /// What it is spoken over.
+    type Stream: Transport;
+
+    /// The connection as one of HTTP/1.
+    #[doc(hidden)]
+    fn http1(connection: &mut Self::Connection) -> &mut Http1<Self::Body, Self::Stream>;
+}
+
+impl<B, T> SpeaksHttp1 for Http1Connector<B, T>
+where
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+    T: Connector<Connection: Transport>,
+{
+    type Body = B;
+    type Stream = T::Connection;
+
+    fn http1(connection: &mut Http1<B, T::Connection>) -> &mut Http1<B, T::Connection> {
+        connection
+    }
+}
+
+/// Puts HTTP/1 on a stream.
+pub(super) async fn begin<B, S>(
+    builder: &http1::Builder,
+    stream: S,
+) -> Result<Http1<B, S>, BoxError>
+where
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+    S: Transport,
+{
+    let traffic = Arc::<Traffic>::default();
+    let wire = TokioIo::new(Wire::new(stream, Arc::clone(&traffic)));
+    let (sender, moving) = builder.handshake(wire).await?;
+    let mut http1 = Http1 {
+        sender,
+        mover: Some(Mover::new(moving)),
+        task: None,
+        ended: None,
+        traffic,
+        runtime: Handle::current(),
+    };
+    // hyper calls a connection ready once it has been polled.
+    let ready = poll_fn(|cx| {
+        http1.drive();
+        http1.sender.poll_ready(cx)
+    });
+    match ready.await {
+        Ok(()) => Ok(http1),
+        Err(_) => Err(format!("ended before its first use: {:?}", http1.ended).into()),
     }
 }
 

@@ -117,6 +117,12 @@ impl<B> StreamError<B> {
         self.unsent.take().map(|request| *request)
     }
 
+    /// The same without the request, for whom that is in the way.
+    pub fn without_request(self) -> StreamError<()> {
+        let Self { endpoint, was_begun, was_reused, was_answered, cause, .. } = self;
+        StreamError { endpoint, unsent: None, was_begun, was_reused, was_answered, cause }
+    }
+
     /// Whether the peer has certainly done nothing with the request, so that it may be sent again
     /// whatever it is: it was not begun, the peer refused the stream (`REFUSED_STREAM`), or it is
     /// above the last one that a GOAWAY names (RFC 9113 §8.7). A bad request would fail again.

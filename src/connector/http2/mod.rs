@@ -73,7 +73,7 @@ use crate::{BoxError, Endpoint, Host, Socket, StreamMeter};
 /// # }
 /// ```
 pub struct Http2Connector<B, T = StreamConnector> {
-    transport: T,
+    pub(super) transport: T,
     options: Http2Options,
     pace: Option<Arc<Pace>>,
     body: PhantomData<fn(B)>,
@@ -134,7 +134,7 @@ where
             let protocol = protocol.escape_ascii();
             return Err(format!("the peer wants to speak {protocol}, not HTTP/2 (ALPN)").into());
         }
-        self.begin(self.options.builder(), transport, endpoint).await
+        self.greet(transport, endpoint).await
     }
 
     /// A PING and its answer.
@@ -147,6 +147,15 @@ impl<B, T> Http2Connector<B, T>
 where
     T: Connector<Connection: Transport>,
 {
+    /// Puts HTTP/2 on what the transport has connected.
+    pub(super) async fn greet(
+        &self,
+        transport: T::Connection,
+        endpoint: &Endpoint,
+    ) -> Result<Http2<B>, BoxError> {
+        self.begin(self.options.builder(), transport, endpoint).await
+    }
+
     /// Greets the peer, waits for its SETTINGS, and leaves the connection to its task.
     async fn begin(
         &self,

@@ -1,0 +1,304 @@
+//! The client over pools of HTTP connections: one version or the other, shared or not, and what is
+//! sent again.
+
+mod support;
+
+use std::{
+    convert::Infallible,
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst},
+    },
+    thread,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use corepool::{
+    Backend, Endpoint, HttpBody, HttpClient, HttpConnector, HttpOrigin, Pool, RequestErrorKind,
+    StreamConnector,
+};
+use http::{Method, Request, Response, Version};
+use http_body_util::{BodyExt, Full};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use support::{close_and_check, eventually, tuned};
+use tokio::{sync::watch, task::JoinSet};
+
+type Client = HttpClient<Full<Bytes>, StreamConnector>;
+type Origin = HttpOrigin<Full<Bytes>, StreamConnector>;
+
+fn client(backend: Backend) -> (Pool<HttpConnector<Full<Bytes>>>, Client) {
+    let pool = tuned(Pool::builder(HttpConnector::new()), backend).build().unwrap();
+    (pool.clone(), HttpClient::new(pool))
+}
+
+fn request(method: Method, path: &str) -> Request<Full<Bytes>> {
+    let request = Request::builder().method(method).uri(path).header("host", "origin");
+    request.body(Full::default()).unwrap()
+}
+
+async fn text(response: Response<HttpBody<Full<Bytes>, StreamConnector>>) -> String {
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    String::from_utf8(body.to_vec()).unwrap()
+}
+
+/// A server of one version, which counts.
+#[derive(Clone)]
+struct Server {
+    address: SocketAddr,
+    seen: Arc<Seen>,
+    restarts: watch::Sender<()>,
+}
+
+#[derive(Default)]
+struct Seen {
+    connections: AtomicUsize,
+    requests: AtomicUsize,
+    at_once: AtomicU32,
+    most_at_once: AtomicU32,
+}
+
+impl Server {
+    /// Serves HTTP/2 with so many streams to a connection, or HTTP/1.
+    async fn start(streams: Option<u32>) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (restarts, mut restarted) = watch::channel(());
+        let seen = Arc::<Seen>::default();
+        let server = Self { address, seen: Arc::clone(&seen), restarts };
+        tokio::spawn(async move {
+            loop {
+                let stream = listener.accept().await.unwrap().0;
+                seen.connections.fetch_add(1, SeqCst);
+                restarted.mark_unchanged();
+                tokio::spawn(serve(stream, streams, Arc::clone(&seen), restarted.clone()));
+            }
+        });
+        server
+    }
+
+    /// As a server does that hands its listener to the next one: those that it has accepted end
+    /// gracefully.
+    fn restart(&self) {
+        self.restarts.send_replace(());
+    }
+}
+
+async fn serve(
+    stream: tokio::net::TcpStream,
+    streams: Option<u32>,
+    seen: Arc<Seen>,
+    mut restarted: watch::Receiver<()>,
+) {
+    let on_this_one = Arc::new(AtomicU32::new(0));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (seen, on_this_one) = (Arc::clone(&seen), Arc::clone(&on_this_one));
+        async move {
+            seen.requests.fetch_add(1, SeqCst);
+            let at_once = on_this_one.fetch_add(1, SeqCst) + 1;
+            seen.most_at_once.fetch_max(at_once, SeqCst);
+            seen.at_once.fetch_add(1, SeqCst);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            on_this_one.fetch_sub(1, SeqCst);
+            seen.at_once.fetch_sub(1, SeqCst);
+            let said = format!("{:?} {}", request.version(), request.uri().path());
+            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(said))))
+        }
+    });
+    let stream = TokioIo::new(stream);
+    match streams {
+        Some(streams) => {
+            let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            builder.max_concurrent_streams(streams);
+            let mut connection = std::pin::pin!(builder.serve_connection(stream, service));
+            tokio::select! {
+                _ = connection.as_mut() => return,
+                _ = restarted.changed() => connection.as_mut().graceful_shutdown(),
+            }
+            let _ = connection.await;
+        }
+        None => {
+            let builder = hyper::server::conn::http1::Builder::new();
+            let mut connection = std::pin::pin!(builder.serve_connection(stream, service));
+            tokio::select! {
+                _ = connection.as_mut() => return,
+                _ = restarted.changed() => connection.as_mut().graceful_shutdown(),
+            }
+            let _ = connection.await;
+        }
+    }
+}
+
+fn h2c(address: SocketAddr) -> Endpoint {
+    Endpoint::from(address).with_http2()
+}
+
+async fn many(origin: &Origin, tasks: usize, each: usize) -> Vec<String> {
+    let mut running = JoinSet::new();
+    for _ in 0..tasks {
+        let origin = origin.clone();
+        running.spawn(async move {
+            let mut failed = Vec::new();
+            for _ in 0..each {
+                match origin.request(request(Method::GET, "/many")).await {
+                    Ok(response) => assert!(text(response).await.ends_with(" /many")),
+                    Err(error) => failed.push(error.to_string()),
+                }
+            }
+            failed
+        });
+    }
+    running.join_all().await.concat()
+}
+
+on_both_drivers! {
+    async fn an_endpoint_of_http_1_has_a_request_to_a_connection(backend) {
+        let server = Server::start(None).await;
+        let (pool, client) = client(backend);
+        let origin = client.origin(server.address);
+        for _ in 0..20 {
+            let response = origin.request(request(Method::GET, "/one")).await.unwrap();
+            assert_eq!((response.version(), text(response).await.as_str()), (Version::HTTP_11, "HTTP/1.1 /one"));
+        }
+        assert_eq!(server.seen.connections.load(SeqCst), 1);
+        assert_eq!(many(&origin, 10, 10).await, [""; 0]);
+        assert_eq!(server.seen.most_at_once.load(SeqCst), 1);
+        assert!(server.seen.connections.load(SeqCst) <= 11);
+        close_and_check(pool).await;
+    }
+
+    async fn an_endpoint_known_to_speak_http_2_has_its_connections_shared(backend) {
+        let server = Server::start(Some(200)).await;
+        let (pool, client) = client(backend);
+        let origin = client.origin(h2c(server.address));
+        let response = origin.request(request(Method::GET, "/two")).await.unwrap();
+        assert_eq!((response.version(), text(response).await.as_str()), (Version::HTTP_2, "HTTP/2.0 /two"));
+        assert_eq!(many(&origin, 50, 4).await, [""; 0]);
+        assert_eq!(server.seen.connections.load(SeqCst), 1);
+        assert!(server.seen.most_at_once.load(SeqCst) > 1);
+        close_and_check(pool).await;
+    }
+
+    async fn ten_thousand_requests_by_a_hundred_callers_where_sixteen_streams_are_allowed(backend) {
+        let server = Server::start(Some(16)).await;
+        let (pool, client) = client(backend);
+        let origin = client.origin(h2c(server.address));
+        assert_eq!(many(&origin, 100, 100).await, [""; 0]);
+        assert_eq!(server.seen.requests.load(SeqCst), 10_000, "no stream was refused or repeated");
+        assert!(server.seen.most_at_once.load(SeqCst) <= 16);
+        assert_eq!(server.seen.connections.load(SeqCst), 7, "a hundred at sixteen each");
+        close_and_check(pool).await;
+    }
+
+    async fn a_graceful_restart_under_load_loses_no_request(backend) {
+        let server = Server::start(Some(16)).await;
+        let (pool, client) = client(backend);
+        let origin = client.origin(h2c(server.address));
+        let load = tokio::spawn({
+            let origin = origin.clone();
+            async move { many(&origin, 40, 60).await }
+        });
+        for round in 1..=3 {
+            eventually("some are done", || server.seen.requests.load(SeqCst) >= round * 500).await;
+            server.restart();
+        }
+        assert_eq!(load.await.unwrap(), [""; 0]);
+        assert!(server.seen.connections.load(SeqCst) > 3, "each restart ends what there is");
+        close_and_check(pool).await;
+    }
+
+    async fn a_request_that_met_a_stale_connection_is_sent_again_on_a_fresh_one(backend) {
+        let origin = Closing::start();
+        let (pool, client) = client(backend);
+        let handle = client.origin(origin.address);
+        let first = handle.request(request(Method::GET, "/a")).await.unwrap();
+        assert_eq!(text(first).await, "ok");
+        let second = handle.request(request(Method::GET, "/b")).await.unwrap();
+        assert_eq!(text(second).await, "ok");
+        assert_eq!(*origin.heard.lock().unwrap(), ["GET /a", "GET /b", "GET /b"]);
+        close_and_check(pool).await;
+    }
+
+    async fn one_that_may_have_had_an_effect_is_not(backend) {
+        let origin = Closing::start();
+        let (pool, client) = client(backend);
+        let handle = client.origin(origin.address);
+        text(handle.request(request(Method::GET, "/a")).await.unwrap()).await;
+        let error = handle.request(request(Method::POST, "/b")).await.unwrap_err();
+        assert_eq!((error.kind(), error.attempts()), (RequestErrorKind::Exchange, 1));
+        assert!(error.is_stale_reuse() && !error.is_safe_to_retry());
+        assert_eq!(error.endpoint(), Some(&origin.address.into()));
+        assert_eq!(*origin.heard.lock().unwrap(), ["GET /a", "POST /b"]);
+        close_and_check(pool).await;
+    }
+
+    async fn a_request_finds_its_way_by_its_uri(backend) {
+        let server = Server::start(None).await;
+        let (pool, client) = client(backend);
+        let uri = format!("http://{}/by/uri?q", server.address);
+        let ask = Request::get(uri).body(Full::default()).unwrap();
+        assert_eq!(text(client.request(ask).await.unwrap()).await, "HTTP/1.1 /by/uri");
+        let ask = Request::get("/no/host").body(Full::default()).unwrap();
+        let mut error = client.request(ask).await.unwrap_err();
+        assert_eq!(error.to_string(), "/no/host: a URI must begin with http:// or https://");
+        assert_eq!(error.take_unsent().unwrap().uri(), "/no/host");
+        close_and_check(pool).await;
+    }
+
+    async fn a_request_without_a_connection_comes_back(backend) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let (pool, client) = client(backend);
+        for endpoint in [address.into(), h2c(address)] {
+            let mut error = client.origin(endpoint).request(request(Method::POST, "/x")).await.unwrap_err();
+            assert_eq!(error.kind(), RequestErrorKind::Checkout);
+            assert!(error.to_string().contains("refused"), "{error}");
+            assert_eq!(error.take_unsent().unwrap().method(), Method::POST);
+        }
+        close_and_check(pool).await;
+    }
+}
+
+/// Answers the first request of each connection, and closes at the second without a word.
+struct Closing {
+    address: SocketAddr,
+    heard: Arc<Mutex<Vec<String>>>,
+}
+
+impl Closing {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let heard = Arc::<Mutex<Vec<String>>>::default();
+        let hears = Arc::clone(&heard);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (mut stream, heard) = (stream.unwrap(), Arc::clone(&hears));
+                thread::spawn(move || {
+                    for turn in 0..2 {
+                        let mut head = Vec::new();
+                        while !head.ends_with(b"\r\n\r\n") {
+                            let mut byte = [0];
+                            match stream.read(&mut byte) {
+                                Ok(1) => head.push(byte[0]),
+                                _ => return,
+                            }
+                        }
+                        let head = String::from_utf8(head).unwrap();
+                        let line = head.split(" HTTP/").next().unwrap().to_owned();
+                        heard.lock().unwrap().push(line);
+                        if turn == 0 {
+                            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+                            stream.write_all(answer).unwrap();
+                        }
+                    }
+                });
+            }
+        });
+        Self { address, heard }
+    }
+}
