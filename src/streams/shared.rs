@@ -58,9 +58,8 @@ where
             Arc::new(shared)
         };
         let shared = Arc::clone(group.seats().streams(make));
-        let shared = match shared.as_any().downcast::<Self>() {
-            Ok(shared) => shared,
-            Err(_) => unreachable!("a group has connections of one kind"),
+        let Ok(shared) = shared.as_any().downcast::<Self>() else {
+            unreachable!("a group has connections of one kind");
         };
         // Closed after its streams were made, or before: they are by now.
         if group.seats().on(crate::engine::ShardId(0)).group().is_closed() {
