@@ -16,7 +16,10 @@ use std::{
     thread,
 };
 
-use corepool::{Connector, Endpoint, Group, Pool, RawConnector, TcpConnector, settings::Order};
+use corepool::{
+    BoxError, Connection, Connector, Endpoint, Group, Multiplexed, Pool, RawConnector, Socket,
+    StreamGroup, StreamMeter, TcpConnector, settings::Order,
+};
 
 /// Counts what the program allocates.
 struct Counting;
@@ -42,7 +45,7 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 /// What is counted: a name, and what it stands for.
-const OPERATIONS: [(&str, &str); 8] = [
+const OPERATIONS: [(&str, &str); 9] = [
     ("hit_raw", "try_checkout and release, RawConnector"),
     ("hit_tcp", "the same, TcpConnector"),
     ("hit_raw_lifo", "the same, RawConnector, LIFO"),
@@ -51,6 +54,7 @@ const OPERATIONS: [(&str, &str); 8] = [
     ("hit_raw_1000", "try_checkout and release over 1000 endpoints, one after the other"),
     ("lookup_hit_raw", "pool.group(endpoint), try_checkout and release"),
     ("miss_raw", "try_checkout that finds nothing"),
+    ("stream", "try_lease of a stream and its end, one shared connection"),
 ];
 
 /// Runs of either length: what differs is the operation.
@@ -219,6 +223,7 @@ fn run(operation: &str, count: u64) -> u64 {
     // Holds what it accepts, until the program ends.
     thread::spawn(move || listener.incoming().collect::<Vec<_>>());
     match operation {
+        "stream" => shared(address, count),
         "hit_tcp" => on_shard(TcpConnector, address, Order::Fifo, operation, count),
         "hit_raw_lifo" => on_shard(RawConnector, address, Order::Lifo, operation, count),
         _ => on_shard(RawConnector, address, Order::Fifo, operation, count),
@@ -256,6 +261,50 @@ fn on_shard<C: Connector>(
     });
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     runtime.block_on(done).expect("the shard lives")
+}
+
+/// A connection that says of itself how many streams it takes, and no more.
+#[derive(Debug)]
+struct Shared(StreamMeter, #[allow(dead_code)] Socket);
+
+impl Connection for Shared {}
+
+impl Multiplexed for Shared {
+    fn meter(&self) -> &StreamMeter {
+        &self.0
+    }
+}
+
+#[derive(Debug)]
+struct SharedConnector;
+
+impl Connector for SharedConnector {
+    type Connection = Shared;
+
+    async fn connect(&self, socket: Socket, _: &Endpoint) -> Result<Shared, BoxError> {
+        Ok(Shared(StreamMeter::new(100), socket))
+    }
+}
+
+fn shared(address: SocketAddr, count: u64) -> u64 {
+    let pool = Pool::builder(SharedConnector).shards(1).build().expect("a pool");
+    let group = pool.streams(address);
+    let done = pool.shards()[0].spawn(async move {
+        // Another stream is under way all the time, so that the connection stays.
+        let _other = group.lease().await.expect("a stream");
+        let before = ALLOCATIONS.load(Relaxed);
+        let _mark = process::id();
+        corepool_subject_of_streams(&group, count);
+        let _mark = process::id();
+        ALLOCATIONS.load(Relaxed) - before
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    runtime.block_on(done).expect("the shard lives")
+}
+
+#[inline(never)]
+fn corepool_subject_of_streams(group: &StreamGroup<SharedConnector>, count: u64) {
+    (0..count).for_each(|_| assert!(group.try_lease().is_some()));
 }
 
 /// What callgrind counts: this function and all that it calls, on its own thread.
