@@ -220,13 +220,14 @@ pub mod model {
     not(any(loom, model)),
     feature = "hickory",
     feature = "http1",
+    feature = "http2",
     feature = "serde",
     feature = "sim"
 ))]
 #[doc(hidden)]
 pub mod fuzz {
     pub use crate::{
-        connector::fuzz::run as http1,
+        connector::{fuzz::run as http1, http2_fuzz::run as http2},
         endpoint::fuzz::run as endpoint,
         engine::{fuzz::run as breaker, oracle::run as engine},
         proxy_header::fuzz::run as proxy_header,

@@ -6,7 +6,10 @@ mod frames;
 mod streams;
 mod support;
 
-use std::{sync::mpsc, time::Duration};
+use std::{
+    sync::{Arc, mpsc},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use corepool::{
@@ -363,6 +366,49 @@ async fn a_conversation_is_held_from_two_threads() {
     drop(body);
     let read = tokio::time::timeout(Duration::from_secs(5), is_done).await.unwrap().unwrap();
     assert_eq!(read.len(), 1000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_storm_of_callers_that_give_up_leaves_nothing_open() {
+    let origin = Origin::echo().await;
+    let pool = streams::pool();
+    let group = pool.group(origin.address);
+    let connection = Arc::new(group.checkout().await.unwrap());
+    let callers = (0..8).map(|caller| {
+        let connection = Arc::clone(&connection);
+        tokio::spawn(async move {
+            for n in 0..200 {
+                let (body, request) = post();
+                let sending = connection.send(request);
+                // Each at another moment.
+                match (caller + n) % 5 {
+                    0 => drop(tokio::time::timeout(Duration::ZERO, sending).await),
+                    1 => drop(sending.await.unwrap()),
+                    2 => {
+                        let mut response = sending.await.unwrap().into_body();
+                        push(&body, "a part").await;
+                        drop(response.frame().await);
+                    }
+                    3 => {
+                        let response = sending.await.unwrap();
+                        drop(body);
+                        response.into_body().collect().await.unwrap();
+                    }
+                    _ => {
+                        let sending = tokio::spawn(sending);
+                        tokio::task::yield_now().await;
+                        sending.abort();
+                    }
+                }
+            }
+        })
+    });
+    for caller in callers.collect::<Vec<_>>() {
+        caller.await.unwrap();
+    }
+    eventually("nothing is open", || connection.open_streams() == 0).await;
+    connection.send(ask("/")).await.expect("the connection goes on");
+    assert_eq!(group.stats().opened, 1);
 }
 
 #[tokio::test]

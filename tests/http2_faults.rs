@@ -323,6 +323,47 @@ async fn readers_that_stop_at_small_frames_do_not_end_the_connection() {
 }
 
 #[tokio::test]
+async fn a_connection_of_many_empty_frames_is_left_before_its_streams_break() {
+    let (address, served) = Peer::script(|mut peer| {
+        peer.shake_hands(&[]);
+        let going_on = peer.next(HEADERS).stream;
+        peer.respond(going_on, &[], false);
+        let mut count = 0;
+        loop {
+            match peer.read() {
+                Ok(frame) if frame.kind == HEADERS => {
+                    count += 1;
+                    peer.respond(frame.stream, &[], false);
+                    peer.send(DATA, 0, frame.stream, b"");
+                    peer.send(DATA, END_STREAM, frame.stream, b"");
+                }
+                Ok(frame) if frame.kind == PING => break,
+                Ok(_) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+        peer.send(DATA, END_STREAM, going_on, b"the end");
+        count
+    });
+    let keepalive = Http2Keepalive::every(Duration::from_secs(1));
+    let pool = pool_of(watched(keepalive));
+    let connection = pool.group(address).checkout().await.unwrap();
+    let going_on = connection.send(ask("/")).await.unwrap();
+    loop {
+        match connection.send(ask("/")).await {
+            Ok(response) => assert!(response.collect().await.unwrap().to_bytes().is_empty()),
+            Err(error) => {
+                assert_eq!(error.kind(), StreamErrorKind::Unavailable);
+                assert!(error.is_safe_to_retry());
+                break;
+            }
+        }
+    }
+    assert_eq!(going_on.into_body().collect().await.unwrap().to_bytes(), "the end");
+    assert_eq!(served.join().unwrap(), 51);
+}
+
+#[tokio::test]
 async fn a_refused_stream_may_be_sent_again() {
     let (address, served) = Peer::script(|mut peer| {
         peer.shake_hands(&[]);
@@ -755,8 +796,8 @@ async fn a_peer_that_is_asked_too_often_is_asked_less_by_the_next_connection() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let served = std::thread::spawn(move || {
-        // Eight times doubled, 10 ms come to more than two seconds.
-        for _ in 0..8 {
+        // Five times doubled, 10 ms come to 320.
+        for _ in 0..5 {
             let mut peer = Peer::accept(&listener);
             peer.shake_hands(&[]);
             let ping = peer.next(PING);
@@ -771,7 +812,7 @@ async fn a_peer_that_is_asked_too_often_is_asked_less_by_the_next_connection() {
     let keepalive = Http2Keepalive::every(Duration::from_millis(10)).without_streams(true);
     let pool = pool_of(watched(keepalive));
     let group = pool.group(address);
-    for _ in 0..8 {
+    for _ in 0..5 {
         let connection = group.checkout().await.unwrap();
         eventually("it drains", || connection.meter().capacity().is_draining).await;
         connection.release();

@@ -22,6 +22,8 @@ pub use self::http::{Http, HttpConnector};
 pub(crate) use http1::exchange as exchange_http1;
 #[cfg(feature = "http1")]
 pub use http1::{ExchangeError, Http1, Http1Body, Http1Connector, SpeaksHttp1};
+#[cfg(all(fuzzing, feature = "http2"))]
+pub(crate) use http2::fuzz as http2_fuzz;
 #[cfg(feature = "http2")]
 pub use http2::{
     Http2, Http2Body, Http2Connector, Http2Keepalive, Http2Options, StreamError, StreamErrorKind,

@@ -13,6 +13,8 @@
 mod body;
 mod driver;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod head;
 mod options;
 mod outbound;

@@ -292,7 +292,7 @@ async fn a_connection_whose_driver_has_gone_takes_no_more() {
     };
     let mut http2 = http2.unwrap();
     assert_eq!(http2.inspect(Inspect::Glance), Condition::Usable);
-    std::thread::spawn(|| drop(runtime)).join().unwrap();
+    runtime.shutdown_background();
     assert_eq!(http2.inspect(Inspect::Glance), Condition::Unusable);
     assert!(http2.meter().capacity().is_draining);
     let error = http2.send(request().1).await.unwrap_err();

@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::{
-    Transport,
+    Condition, Transport,
     shared::{Fault, Shared},
 };
 use crate::{
@@ -61,21 +61,34 @@ impl<T: Transport> Unplug for Link<T> {
 /// h2's end of the link.
 pub(super) struct Wire<T> {
     link: Arc<Link<T>>,
-    opening: Opening,
+    heads: Heads,
     is_write_vectored: bool,
 }
 
-/// The head of the first frame that the peer sends, as far as it has come: it must be SETTINGS
-/// (RFC 9113 §3.4), which h2 does not ask for.
-struct Opening {
+/// The heads of the frames that the peer sends (RFC 9113 §4.1), for what h2 does not look at, or
+/// looks at too late.
+#[derive(Default)]
+struct Heads {
     head: [u8; HEAD],
+    /// How much of it has come.
     len: usize,
+    /// What is still to come of the frame's payload.
+    payload: usize,
+    /// Whether the first one was SETTINGS (RFC 9113 §3.4).
+    is_greeted: bool,
+    /// DATA frames that carried nothing and ended nothing.
+    empty: u32,
 }
 
-/// A frame's head (RFC 9113 §4.1).
 const HEAD: usize = 9;
+const DATA: u8 = 0;
 const SETTINGS: u8 = 4;
 const ACK: u8 = 1;
+const END_STREAM: u8 = 1;
+
+/// h2 ends a connection at the 101st empty DATA frame of its life, under all its streams. One that
+/// has got to half of them takes no new streams, and those that are open can end well.
+const MOST_EMPTY: u32 = 50;
 
 impl<T: Unpin> Link<T> {
     /// Uses the transport, if it is there.
@@ -114,28 +127,44 @@ impl<T: Transport> Wire<T> {
             shared,
             between_frames: AtomicBool::new(false),
         });
-        let opening = Opening { head: [0; HEAD], len: 0 };
-        (Self { link: Arc::clone(&link), opening, is_write_vectored }, link)
+        (Self { link: Arc::clone(&link), heads: Heads::default(), is_write_vectored }, link)
     }
 }
 
-impl Opening {
+impl Heads {
     /// Looks at what has come.
-    fn hear(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if self.len == HEAD {
-            return Ok(());
+    fn hear(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let passed = self.payload.min(bytes.len());
+            self.payload -= passed;
+            bytes = &bytes[passed..];
+            let (_, missing) = self.head.split_at_mut(self.len);
+            let count = missing.len().min(bytes.len());
+            missing[..count].copy_from_slice(&bytes[..count]);
+            bytes = &bytes[count..];
+            self.len += count;
+            if self.len == HEAD {
+                self.len = 0;
+                self.look()?;
+            }
         }
-        let (_, rest) = self.head.split_at_mut(self.len);
-        let count = bytes.len().min(rest.len());
-        rest[..count].copy_from_slice(&bytes[..count]);
-        self.len += count;
-        let [_, _, _, kind, flags, stream @ ..] = self.head;
-        if self.len < HEAD || (kind == SETTINGS && flags & ACK == 0 && stream == [0; 4]) {
-            return Ok(());
+        Ok(())
+    }
+
+    /// At a head that is complete.
+    fn look(&mut self) -> io::Result<()> {
+        let [a, b, c, kind, flags, stream @ ..] = self.head;
+        self.payload = u32::from_be_bytes([0, a, b, c]) as usize;
+        if !self.is_greeted {
+            self.is_greeted = kind == SETTINGS && flags & ACK == 0 && stream == [0; 4];
+            if !self.is_greeted {
+                let head = self.head.escape_ascii();
+                let message = format!("the peer does not speak HTTP/2: it began with \"{head}\"");
+                return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+            }
         }
-        let head = self.head.escape_ascii();
-        let message = format!("the peer does not speak HTTP/2: it began with \"{head}\"");
-        Err(io::Error::new(io::ErrorKind::InvalidData, message))
+        self.empty += u32::from(kind == DATA && self.payload == 0 && flags & END_STREAM == 0);
+        Ok(())
     }
 }
 
@@ -149,8 +178,13 @@ impl<T: Transport> AsyncRead for Wire<T> {
         let before = buf.filled().len();
         ready!(this.link.with(|io| io.poll_read(cx, buf)))?;
         let came = &buf.filled()[before..];
-        this.link.shared.note_received(came.len() as u64);
-        Poll::Ready(this.opening.hear(came))
+        let shared = &this.link.shared;
+        shared.note_received(came.len() as u64);
+        let heard = this.heads.hear(came);
+        if this.heads.empty > MOST_EMPTY {
+            shared.end(Condition::Unusable);
+        }
+        Poll::Ready(heard)
     }
 }
 
@@ -200,6 +234,40 @@ impl<T> Drop for Wire<T> {
         // The pool wanted it while the driver had it.
         if self.link.shared.is_closed() {
             drop(self.link.plug.take());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GREETING: [u8; 15] = [0, 0, 6, SETTINGS, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 100];
+
+    #[test]
+    fn heads_are_found_however_the_bytes_come() {
+        let empty = [0, 0, 0, DATA, 0, 0, 0, 0, 1];
+        let full = [&[0, 0, 9, DATA, 0, 0, 0, 0, 1][..], &empty].concat();
+        let last = [0, 0, 0, DATA, END_STREAM, 0, 0, 0, 1];
+        let said = [&GREETING[..], &empty, &full, &empty, &last].concat();
+        for size in 1..=said.len() {
+            let mut heads = Heads::default();
+            for piece in said.chunks(size) {
+                heads.hear(piece).unwrap();
+            }
+            assert_eq!((heads.empty, heads.len, heads.payload), (2, 0, 0), "pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn a_peer_that_begins_with_something_else_does_not_speak_http_2() {
+        let ack = [0, 0, 0, SETTINGS, ACK, 0, 0, 0, 0];
+        let of_a_stream = [0, 0, 0, SETTINGS, 0, 0, 0, 0, 1];
+        let ping = [0, 0, 8, 6, 0, 0, 0, 0, 0];
+        for head in [&ack, &of_a_stream, &ping, b"HTTP/1.1 "] {
+            let mut heads = Heads::default();
+            heads.hear(&head[..8]).unwrap();
+            assert!(heads.hear(&head[8..]).is_err(), "{head:?}");
         }
     }
 }
