@@ -45,7 +45,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //! [`Settings::lan`](crate::Settings::lan) and [`Settings::wan`](crate::Settings::wan) are two
-//! starting points with the figures below.
+//! starting points with the figures below, and [`Settings::grpc`](crate::Settings::grpc) a third.
 //!
 //! # How many connections
 //! ## "Pool size = concurrency × upstreams × 1.5"
@@ -95,6 +95,21 @@
 //! Under steady load nothing is ever unused, and such a pool never shrinks. Here it grows by need,
 //! one dial for each caller that waits, and shrinks by `retention_period_ms`: each period closes
 //! half of what the recent peak did not need.
+//!
+//! # How many streams
+//! ## "Concurrent streams are what max idle is to blocking connections"
+//! They bound what waits, not what is kept. One connection of a peer's 100 streams serves 5000
+//! requests a second of 20 ms each, by Little's law as above: most endpoints need one. A second is
+//! dialled by itself when callers are in line. Lower `streams.max_streams` where a single
+//! connection does not fill the way to the peer, or one peer behind a balancer would get all of the
+//! load; raise `streams.min_connections` where lost packets are common: the streams of one
+//! connection wait for each other's.
+//!
+//! ## "Logical connections = physical ones × concurrent streams"
+//! As long as they are counted. Where callers are dealt out by a hash or by turns, one connection has
+//! more than that and another fewer, and the surplus waits in the client, unseen. Here each stream is
+//! counted against the connection's own limit, and callers wait in one line
+//! ([`StreamGroup::stats`](crate::StreamGroup::stats)).
 //!
 //! # How long
 //! ## "Idle timeout slightly below the server's"
