@@ -49,11 +49,22 @@ struct Identity {
     source: Option<IpAddr>,
     /// Zero is what a socket has without one.
     mark: u32,
-    tls: Option<TlsIdentity>,
-    http2: bool,
+    protocol: Protocol,
     proxy_header: Option<ProxyHeader>,
     /// Empty is none.
     tag: Box<str>,
+}
+
+/// What is known of how the peer wants to be spoken to. One word for both, so that a look-up hashes
+/// no more for it.
+#[derive(Clone, PartialEq, Eq, Hash, Default)]
+enum Protocol {
+    /// Nothing: the connector's own.
+    #[default]
+    Any,
+    Http2,
+    Tls(TlsIdentity),
+    Http2OverTls(TlsIdentity),
 }
 
 impl Endpoint {
@@ -79,8 +90,7 @@ impl Endpoint {
             address,
             source: None,
             mark: 0,
-            tls: None,
-            http2: false,
+            protocol: Protocol::Any,
             proxy_header: None,
             tag: Box::default(),
         }))
@@ -102,14 +112,24 @@ impl Endpoint {
     /// Connections speak TLS as this describes.
     #[must_use]
     pub fn with_tls(self, tls: TlsIdentity) -> Self {
-        self.with(|identity| identity.tls = Some(tls))
+        self.with(|identity| {
+            identity.protocol = match identity.protocol {
+                Protocol::Any | Protocol::Tls(_) => Protocol::Tls(tls),
+                Protocol::Http2 | Protocol::Http2OverTls(_) => Protocol::Http2OverTls(tls),
+            };
+        })
     }
 
     /// The peer is known to speak HTTP/2 (RFC 9113 §3.3), so that nothing has to be agreed on: h2c,
     /// where there is no TLS. What ALPN agrees on goes before.
     #[must_use]
     pub fn with_http2(self) -> Self {
-        self.with(|identity| identity.http2 = true)
+        self.with(|identity| {
+            identity.protocol = match core::mem::take(&mut identity.protocol) {
+                Protocol::Any | Protocol::Http2 => Protocol::Http2,
+                Protocol::Tls(tls) | Protocol::Http2OverTls(tls) => Protocol::Http2OverTls(tls),
+            };
+        })
     }
 
     /// Connections begin with this PROXY protocol header. It speaks for everything sent on the
@@ -168,12 +188,15 @@ impl Endpoint {
 
     /// As whom TLS is spoken, and with whom.
     pub fn tls(&self) -> Option<&TlsIdentity> {
-        self.0.tls.as_ref()
+        match &self.0.protocol {
+            Protocol::Any | Protocol::Http2 => None,
+            Protocol::Tls(tls) | Protocol::Http2OverTls(tls) => Some(tls),
+        }
     }
 
     /// Whether the peer is known to speak HTTP/2.
     pub fn is_http2(&self) -> bool {
-        self.0.http2
+        matches!(self.0.protocol, Protocol::Http2 | Protocol::Http2OverTls(_))
     }
 
     /// What is sent before anything else.

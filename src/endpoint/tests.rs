@@ -238,3 +238,21 @@ fn a_path_has_one_spelling() {
     assert_eq!(Endpoint::unix("app.sock").to_string(), "unix:app.sock");
     assert_eq!(Endpoint::unix("/run/../app.sock").to_string(), "unix:/run/../app.sock");
 }
+
+#[test]
+fn what_is_known_of_the_protocol_is_part_of_it_in_whatever_order_it_is_said() {
+    let plain: Endpoint = "127.0.0.1:80".parse().unwrap();
+    let tls = || TlsIdentity::new("a.test");
+    let ends = [
+        plain.clone(),
+        plain.clone().with_http2(),
+        plain.clone().with_tls(tls()),
+        plain.clone().with_tls(tls()).with_http2(),
+    ];
+    for (at, one) in ends.iter().enumerate() {
+        assert_eq!(ends.iter().position(|other| other == one), Some(at), "{one}");
+        assert_eq!((one.is_http2(), one.tls().is_some()), (at % 2 == 1, at >= 2), "{one}");
+    }
+    assert_eq!(plain.clone().with_http2().with_tls(tls()), ends[3]);
+    assert_eq!(ends[3].to_string(), "127.0.0.1:80 [tls a.test, http/2]");
+}
