@@ -179,6 +179,31 @@ on_both_drivers! {
         close_and_check(pool).await;
     }
 
+    async fn a_limit_that_is_configured_anew_holds_at_once(backend) {
+        let origin = Origin::start();
+        let (pool, mux) = pool(backend, |policy| {
+            (policy.streams.max_connections, policy.streams.max_streams) = (1, 2);
+        });
+        mux.0.allows.store(4, Ordering::SeqCst);
+        let group = pool.streams(origin.address);
+        let mut held = streams(&group, 2).await;
+        let waiting = tokio::spawn({
+            let group = group.clone();
+            async move { stream(&group).await }
+        });
+        eventually("in line", || group.stats().waiting == 1).await;
+        group.group().reconfigure(|policy| policy.streams.max_streams = 9).unwrap();
+        held.push(waiting.await.unwrap().unwrap());
+        held.push(stream(&group).await.unwrap());
+        assert!(group.try_lease().is_none(), "the peer allows no more");
+        group.group().reconfigure(|policy| policy.streams.max_streams = 3).unwrap();
+        held.truncate(3);
+        assert!(group.try_lease().is_none(), "three of three");
+        assert_eq!(mux.made().len(), 1);
+        drop(held);
+        close_and_check(pool).await;
+    }
+
     async fn the_connection_with_the_fewest_streams_is_next(backend) {
         let origin = Origin::start();
         let (pool, mux) = pool(backend, |policy| policy.streams.max_streams = 4);

@@ -53,10 +53,6 @@ impl Carrier for Shared {
         !self.unusable.load(Ordering::Relaxed)
     }
 
-    fn max_streams(&self) -> u32 {
-        u32::MAX
-    }
-
     fn rest(self) {
         self.book.rested.fetch_add(1, Ordering::Relaxed);
     }
@@ -374,6 +370,24 @@ fn cancel_vs_return_with_another_in_line() {
         caller.join().unwrap();
         drop(staying);
         assert_eq!(house.leased(), 0, "INV-7: a stream is lost");
+        house.wind_up(1, 0);
+    });
+}
+
+/// INV-5, INV-10: callers share beyond what was set, as far as the peer allows, and one in line has
+/// the stream that comes free there.
+#[test]
+fn return_vs_wait_beyond_the_limit() {
+    model(|| {
+        let (house, _) = House::of_one(2);
+        house.table.set_bounds(Bounds { streams: 1, ..BOUNDS }, true);
+        let [ours, theirs] = [(); 2].map(|()| house.table.lease().unwrap());
+        assert!(house.table.lease().is_none(), "INV-10: beyond the peer's limit");
+        let user = spawn(move || drop(ours));
+        let lease = sleep(&house.line_up());
+        assert!(house.table.lease().is_none(), "INV-10: beyond the peer's limit");
+        user.join().unwrap();
+        drop((lease, theirs));
         house.wind_up(1, 0);
     });
 }

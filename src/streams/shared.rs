@@ -9,7 +9,7 @@ use super::{StreamStats, keeper};
 use crate::{
     CheckoutError, CloseReason, Condition, Connection, Connector, EndpointSettings, Group, Inspect,
     Multiplexed, Pooled, StreamCapacity, StreamMeter,
-    engine::streams::{Bounds, Carrier, Spot, StreamOutcome, StreamWaiter, Streams, capacity},
+    engine::streams::{Bounds, Capacity, Carrier, Spot, StreamOutcome, StreamWaiter, Streams},
     meter::Listener,
     settings::AtStreamLimit,
     sync::{AtomicBool, Ordering},
@@ -87,7 +87,7 @@ where
             if found.is_draining {
                 self.streams.drain(spot);
             }
-            capacity(self.streams.bounds(), found.max_streams, found.version)
+            Capacity::of_peer(found.max_streams, found.version)
         });
         if let Err(carried) = put {
             carried.rest();
@@ -140,8 +140,7 @@ where
         if now.is_draining {
             self.streams.drain(spot);
         } else {
-            let bounds = self.streams.bounds();
-            self.streams.change(spot, capacity(bounds, now.max_streams, now.version));
+            self.streams.change(spot, Capacity::of_peer(now.max_streams, now.version));
         }
     }
 }
@@ -176,10 +175,6 @@ where
 {
     fn is_usable(&self) -> bool {
         !self.guard.is_given_up() && !self.meter().capacity().is_draining
-    }
-
-    fn max_streams(&self) -> u32 {
-        self.meter().capacity().max_streams
     }
 
     fn rest(self) {

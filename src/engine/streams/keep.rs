@@ -30,8 +30,7 @@ impl<T: Carrier, E> Streams<T, E> {
     }
 
     /// Other bounds, and whether callers share beyond a connection's limit once there are as many
-    /// connections as may be. Connections that stand here keep the number of streams that they came
-    /// with.
+    /// connections as may be. Other limits of streams hold from the next stream on.
     pub fn set_bounds(&self, bounds: Bounds, exceed: bool) {
         self.limits.min.set(bounds.min);
         self.limits.max.set(bounds.max);
@@ -42,11 +41,12 @@ impl<T: Carrier, E> Streams<T, E> {
 
     /// What there is at this moment.
     pub fn census(&self) -> Census {
+        let most = self.most();
         let mut census = Census { waiting: self.demand.wanted().waiting, ..Census::default() };
         for word in self.cells.iter().map(|cell| cell.glance()).filter(|word| word.is_open()) {
             census.open += 1;
             census.leased += u32::from(word.leases);
-            census.room += u32::from(word.limit);
+            census.room += u32::from(word.room(most));
         }
         census
     }
@@ -127,16 +127,26 @@ impl<T: Carrier, E> Streams<T, E> {
         })
     }
 
-    /// Looks at a connection that takes streams, if it stands there still.
+    /// Looks at a connection that takes streams, if it stands there still. For that moment the look
+    /// counts as one of its streams, if need be above its limit.
     pub fn look<R>(&self, at: Spot, look: impl FnOnce(&T) -> R) -> Option<R> {
-        let held = self.cells.get(at.cell as usize)?.lease(true)?;
+        let held = self.cells.get(at.cell as usize)?.visit(at.generation)?;
         let lease = self.lease_of(at.cell, held);
-        (lease.spot() == at).then(|| look(lease.carrier()))
+        Some(look(lease.carrier()))
+    }
+
+    /// How many streams of one connection callers may have, whatever its peer allows.
+    pub(super) fn most(&self) -> u16 {
+        self.limits.streams.get().min(MOST.into()) as u16
     }
 }
 
-/// A connection takes what its peer allows, and no more than was set.
-pub fn capacity(bounds: Bounds, max_streams: u32, version: u32) -> Capacity {
-    let limit = max_streams.min(bounds.streams).min(u32::from(u16::MAX) - 1) as u16;
-    Capacity { limit, version }
+/// As many as a word counts, less one for who looks at the connection meanwhile.
+const MOST: u16 = u16::MAX - 1;
+
+impl Capacity {
+    /// What a peer allows.
+    pub fn of_peer(max_streams: u32, version: u32) -> Self {
+        Self { limit: max_streams.min(MOST.into()) as u16, version }
+    }
 }

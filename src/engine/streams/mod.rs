@@ -24,16 +24,12 @@ use super::{
 use crate::sync::{Arc, AtomicWaker, Ordering, Setting, fence};
 use cell::{Cell, Held, Moving};
 pub use growth::{Bounds, Census, decayed};
-pub use keep::capacity;
 pub use word::Capacity;
 
 /// What carries streams: a connection in the hands of the table.
 pub trait Carrier: Send + Sync {
     /// Whether it takes another stream, as far as it knows itself. Must not block.
     fn is_usable(&self) -> bool;
-
-    /// How many streams its peer allows, for who shares it beyond its limit.
-    fn max_streams(&self) -> u32;
 
     /// It is not needed any more.
     fn rest(self);
@@ -169,9 +165,9 @@ impl<T: Carrier, E> Streams<T, E> {
         let Some((at, moving)) = free else {
             return Err(carrier);
         };
-        let capacity = stand(&carrier, Spot { cell: at as u32, generation: moving.generation });
+        let capacity = stand(&carrier, Spot { cell: at as u32, generation: moving.generation() });
         if let Err((moving, carrier)) = self.cells[at].open(moving, carrier, capacity) {
-            self.see_off(at, Moving { draining: true, ..moving }, carrier);
+            self.see_off(at, moving, carrier);
         }
         self.look_after_line();
         // After the fence in there, which pairs with the one in `close`.
@@ -304,22 +300,23 @@ impl<T: Carrier, E> Streams<T, E> {
     }
 
     fn lease_any(&self) -> Option<StreamLease<T, E>> {
-        self.lease_of_least(false).or_else(|| match self.limits.exceed.get() {
+        self.lease_of_least(self.most()).or_else(|| match self.limits.exceed.get() {
             0 => None,
-            _ if !self.is_full() => None,
-            _ => self.lease_of_least(true),
+            _ if self.census().open < self.bounds().max => None,
+            // Then the peer's own limit is all that holds.
+            _ => self.lease_of_least(u16::MAX),
         })
     }
 
-    fn lease_of_least(&self, exceed: bool) -> Option<StreamLease<T, E>> {
+    /// A stream of the connection that has the fewest, and fewer than `most`.
+    fn lease_of_least(&self, most: u16) -> Option<StreamLease<T, E>> {
         // Ends: a turn that gets none found that another caller was faster, or takes a connection
         // out of use.
         loop {
             let mut least: Option<(usize, u16)> = None;
             for (at, cell) in self.cells.iter().enumerate() {
                 let word = cell.glance();
-                let is_free = if exceed { word.is_open() } else { word.has_room() };
-                if is_free && least.is_none_or(|(_, leases)| word.leases < leases) {
+                if word.has_room(most) && least.is_none_or(|(_, leases)| word.leases < leases) {
                     least = Some((at, word.leases));
                     if word.leases == 0 {
                         break;
@@ -327,16 +324,11 @@ impl<T: Carrier, E> Streams<T, E> {
                 }
             }
             let (at, _) = least?;
-            let Some(held) = self.cells[at].lease(exceed) else {
+            let Some(held) = self.cells[at].lease(most) else {
                 continue;
             };
             let lease = self.lease_of(at as u32, held);
             if lease.carrier().is_usable() {
-                if exceed && lease.leases() > lease.carrier().max_streams() {
-                    // The one with the fewest has too many.
-                    self.let_go(lease);
-                    return None;
-                }
                 return Some(lease);
             }
             // Not the last lease of it: ours is out.
@@ -371,7 +363,7 @@ impl<T: Carrier, E> Streams<T, E> {
     /// no cell that moves finds it at rest.
     #[cold]
     fn see_off(&self, at: usize, moving: Moving, carrier: T) {
-        let draining = moving.draining;
+        let draining = moving.is_draining();
         // Also when the connection's own code panics.
         let _vacates = Vacates { cell: &self.cells[at], moving: Some(moving) };
         if draining {
@@ -403,14 +395,9 @@ impl<T: Carrier, E> StreamLease<T, E> {
         self.table.cells[self.cell as usize].look(held)
     }
 
-    /// How many streams were leased of the connection with this one.
-    fn leases(&self) -> u32 {
-        self.held.as_ref().map_or(0, |held| held.leases.into())
-    }
-
     /// Where the connection stands.
     pub fn spot(&self) -> Spot {
-        let generation = self.held.as_ref().map_or(0, |held| held.generation);
+        let generation = self.held.as_ref().map_or(0, Held::generation);
         Spot { cell: self.cell, generation }
     }
 
