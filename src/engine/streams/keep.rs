@@ -2,10 +2,7 @@
 
 use core::task::Waker;
 
-use super::{
-    Bounds, Capacity, Carrier, Census, Spot, Streams,
-    word::{State, Word},
-};
+use super::{Bounds, Capacity, Carrier, Census, Spot, Streams};
 use crate::sync::register;
 
 impl<T: Carrier, E> Streams<T, E> {
@@ -53,7 +50,7 @@ impl<T: Carrier, E> Streams<T, E> {
 
     /// Whether a connection is on its way in or out.
     pub fn is_moving(&self) -> bool {
-        self.cells.iter().any(|cell| cell.glance().state == State::Moving)
+        self.cells.iter().any(|cell| cell.glance().is_moving())
     }
 
     /// Whether no connection stands here.
@@ -61,12 +58,24 @@ impl<T: Carrier, E> Streams<T, E> {
         self.vacant() == self.cells.len() as u32
     }
 
-    /// Whether there are as many connections as may be, those being found included and those that
-    /// drain not.
-    pub fn is_full(&self) -> bool {
-        let stands = |word: &Word| word.is_taken() && !word.draining;
-        let standing = self.cells.iter().map(|cell| cell.glance()).filter(stands).count() as u32;
-        standing + self.demand.wanted().dialing >= self.bounds().max
+    /// Whether a caller that lines up now has no stream to hope for but another's: there are as many
+    /// connections as may be, those being found included, and those in line take what they have.
+    pub fn is_exhausted(&self) -> bool {
+        let (wanted, bounds, most) = (self.demand.wanted(), self.bounds(), self.most());
+        let mut there = Census { waiting: wanted.waiting, ..Census::default() };
+        for word in self.cells.iter().map(|cell| cell.glance()) {
+            // What leaves stays when it is wanted, and what moves is found again.
+            if word.is_taken() && !word.draining {
+                there.open += 1;
+                there.leased += u32::from(word.leases);
+                there.room += u32::from(if word.is_moving() { most } else { word.room(most) });
+            }
+        }
+        // One that was found just now may be counted among both.
+        let missing = bounds.max.saturating_sub(there.open);
+        there.room += wanted.dialing.min(missing) * u32::from(most);
+        let is_open = !wanted.closed;
+        is_open && wanted.dialing >= missing && there.leased + there.waiting >= there.room
     }
 
     fn vacant(&self) -> u32 {

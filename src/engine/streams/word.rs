@@ -144,6 +144,11 @@ impl Word {
         !matches!(self.state, State::Vacant)
     }
 
+    /// Whether one is on its way in or out.
+    pub const fn is_moving(self) -> bool {
+        matches!(self.state, State::Moving)
+    }
+
     /// The word after an event; `None` where it may not happen.
     ///
     /// The last lease of a connection that drains or leaves takes it out: the word turns `Moving`,
