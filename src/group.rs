@@ -206,6 +206,11 @@ impl<C: Connector> Group<C> {
         self.pool.inner()
     }
 
+    /// The same group, by a handle that does not keep the pool from its end.
+    pub(crate) fn loose(&self) -> Self {
+        Self { pool: self.pool.loose(), seats: Arc::clone(&self.seats) }
+    }
+
     pub(crate) fn downgrade(&self) -> WeakGroup<C> {
         WeakGroup { pool: self.pool.downgrade(), seats: Arc::downgrade(&self.seats) }
     }

@@ -280,11 +280,12 @@ impl<C: Connector> Inner<C> {
             made = true;
             Arc::new(Seats::new(self, &endpoint))
         }));
-        // Checked under the lock that `close_groups` takes after it has set the mark.
-        if self.closed.load(Ordering::Relaxed) {
+        // Checked under the lock that `close_groups` holds when it sets the mark.
+        let is_closed = self.closed.load(Ordering::Relaxed);
+        drop(groups);
+        if is_closed {
             seats.close(self);
         }
-        drop(groups);
         if made {
             seats.begin(self);
         }
@@ -336,7 +337,10 @@ impl<C: Connector> Inner<C> {
         let groups = self.groups.write().unwrap_or_else(PoisonError::into_inner);
         // Relaxed: read under the same lock.
         self.closed.store(true, Ordering::Relaxed);
-        for seats in groups.values() {
+        let seats: Vec<_> = groups.values().cloned().collect();
+        drop(groups);
+        // Not under the lock: shared connections go back by code that is not ours.
+        for seats in seats {
             seats.close(self);
         }
     }

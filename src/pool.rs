@@ -21,6 +21,8 @@ struct Keep<C: Connector> {
     shards: Box<[Shard]>,
     /// Held while the limits of the pool change: one caller at a time.
     resizing: Mutex<()>,
+    /// Whether the pool ends with it. Not with what it holds for itself.
+    is_owner: bool,
 }
 
 /// A handle that keeps no pool.
@@ -51,7 +53,14 @@ impl<C: Connector> Pool<C> {
 
     pub(crate) fn assemble(inner: Arc<Inner<C>>, shards: Vec<Shard>) -> Self {
         let shards = shards.into_boxed_slice();
-        Self(Arc::new(Keep { inner, shards, resizing: Mutex::new(()) }))
+        Self(Arc::new(Keep { inner, shards, resizing: Mutex::new(()), is_owner: true }))
+    }
+
+    /// A handle for a checkout of the pool's own. It does not keep the pool from its end, and has no
+    /// shards to show.
+    pub(crate) fn loose(&self) -> Self {
+        let (inner, shards) = (Arc::clone(self.inner()), Box::default());
+        Self(Arc::new(Keep { inner, shards, resizing: Mutex::new(()), is_owner: false }))
     }
 
     pub(crate) fn inner(&self) -> &Arc<Inner<C>> {
@@ -211,6 +220,9 @@ const CLOSE_RECHECK: Duration = Duration::from_millis(50);
 
 impl<C: Connector> Drop for Keep<C> {
     fn drop(&mut self) {
+        if !self.is_owner {
+            return;
+        }
         self.inner.abandon();
         for shard in &self.shards {
             self.inner.engine.wake_driver(shard.shard_id());

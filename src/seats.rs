@@ -108,7 +108,19 @@ impl<C: Connector> Seats<C> {
         &self,
         make: impl FnOnce() -> Arc<dyn AnyStreams>,
     ) -> &Arc<dyn AnyStreams> {
-        self.key().streams.get_or_init(make)
+        let key = self.key();
+        let mut made = false;
+        let streams = key.streams.get_or_init(|| {
+            made = true;
+            make()
+        });
+        if made {
+            // Under the lock that a change of the policy holds: either it finds the streams, or they
+            // find the new policy.
+            let policy = key.policy.read().unwrap_or_else(PoisonError::into_inner);
+            streams.configure(&policy.settings);
+        }
+        streams
     }
 
     /// The same, if there are any.
@@ -125,9 +137,6 @@ impl<C: Connector> Seats<C> {
     pub(crate) fn set_policy(&self, inner: &Arc<Inner<C>>, settings: EndpointSettings) {
         let limits = config::limits(&settings);
         inner.look_for_leaks(&settings);
-        if let Some(streams) = self.any_streams() {
-            streams.configure(&settings);
-        }
         let policy = Arc::new(Policy::new(inner, self.endpoint(), settings));
         let now = inner.read_clock();
         for seats in self.engine_groups() {
@@ -135,6 +144,10 @@ impl<C: Connector> Seats<C> {
             // One caller at a time resizes: this lock is held meanwhile.
             let mut current = key.policy.write().unwrap_or_else(PoisonError::into_inner);
             *current = Arc::clone(&policy);
+            // Streams that are made from now on find the new policy.
+            if let Some(streams) = key.streams.get() {
+                streams.configure(&policy.settings);
+            }
             if let Some(names) = key.names() {
                 names.set_lifetimes(policy.lifetimes());
             }

@@ -32,6 +32,7 @@ struct Wire {
 /// What the peer has said, and what was made of it.
 #[derive(Debug)]
 struct Said {
+    peers: Arc<Peers>,
     meter: StreamMeter,
     streams: AtomicU32,
     most: AtomicU32,
@@ -71,6 +72,20 @@ struct Peers {
     refuses: AtomicBool,
     /// What is made from now on serves one exchange at a time.
     exclusive: AtomicBool,
+    /// Whether a connection's own code panics.
+    panics: AtomicBool,
+    /// Whether connects never end, and how many do not.
+    stalls: AtomicBool,
+    stalled: AtomicU32,
+}
+
+/// A connect that does not end, until it is dropped.
+struct Stalled(Arc<Peers>);
+
+impl Drop for Stalled {
+    fn drop(&mut self) {
+        self.0.stalled.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Default for Peers {
@@ -80,6 +95,9 @@ impl Default for Peers {
             made: Mutex::default(),
             refuses: AtomicBool::new(false),
             exclusive: AtomicBool::new(false),
+            panics: AtomicBool::new(false),
+            stalls: AtomicBool::new(false),
+            stalled: AtomicU32::new(0),
         }
     }
 }
@@ -97,7 +115,13 @@ impl Connector for Mux {
         if self.0.refuses.load(Ordering::SeqCst) {
             return Err("the test wants none".into());
         }
+        if self.0.stalls.load(Ordering::SeqCst) {
+            self.0.stalled.fetch_add(1, Ordering::SeqCst);
+            let _stalled = Stalled(Arc::clone(&self.0));
+            std::future::pending::<()>().await;
+        }
         let said = Arc::new(Said {
+            peers: Arc::clone(&self.0),
             meter: StreamMeter::new(self.0.allows.load(Ordering::SeqCst)),
             streams: AtomicU32::new(0),
             most: AtomicU32::new(0),
@@ -120,6 +144,7 @@ impl Connection for Wire {
 
 impl Multiplexed for Wire {
     fn meter(&self) -> &StreamMeter {
+        assert!(!self.said.peers.panics.load(Ordering::SeqCst), "the connection's own code");
         &self.said.meter
     }
 
@@ -190,6 +215,31 @@ on_both_drivers! {
         let held = streams(&group, 7).await;
         assert_eq!(mux.made().len(), 3);
         assert!(mux.made().iter().all(|said| said.most.load(Ordering::SeqCst) <= 3));
+        drop(held);
+        close_and_check(pool).await;
+    }
+
+    async fn a_limit_that_is_configured_anew_holds_at_once(backend) {
+        let origin = Origin::start();
+        let (pool, mux) = pool(backend, |policy| {
+            (policy.streams.max_connections, policy.streams.max_streams) = (1, 2);
+        });
+        mux.0.allows.store(4, Ordering::SeqCst);
+        let group = pool.streams(origin.address);
+        let mut held = streams(&group, 2).await;
+        let waiting = tokio::spawn({
+            let group = group.clone();
+            async move { stream(&group).await }
+        });
+        eventually("in line", || group.stats().waiting == 1).await;
+        group.group().reconfigure(|policy| policy.streams.max_streams = 9).unwrap();
+        held.push(waiting.await.unwrap().unwrap());
+        held.push(stream(&group).await.unwrap());
+        assert!(group.try_lease().is_none(), "the peer allows no more");
+        group.group().reconfigure(|policy| policy.streams.max_streams = 3).unwrap();
+        held.truncate(3);
+        assert!(group.try_lease().is_none(), "three of three");
+        assert_eq!(mux.made().len(), 1);
         drop(held);
         close_and_check(pool).await;
     }
@@ -346,6 +396,20 @@ on_both_drivers! {
         close_and_check(pool).await;
     }
 
+    async fn callers_beside_the_first_dial_are_not_refused_for_its_streams(backend) {
+        let origin = Origin::start();
+        let (pool, mux) = pool(backend, |policy| {
+            (policy.streams.max_connections, policy.streams.max_streams) = (1, 8);
+            policy.streams.at_limit = AtStreamLimit::Reject;
+        });
+        let group = pool.streams(origin.address);
+        let held = streams(&group, 8).await;
+        assert_eq!(mux.made().len(), 1);
+        assert!(matches!(stream(&group).await, Err(CheckoutError::StreamsAtLimit { .. })));
+        drop(held);
+        close_and_check(pool).await;
+    }
+
     async fn at_the_limit_a_caller_has_a_connection_alone_where_that_is_the_policy(backend) {
         let origin = Origin::start();
         let (pool, mux) = pool(backend, |policy| {
@@ -400,6 +464,51 @@ on_both_drivers! {
         mux.0.refuses.store(false, Ordering::SeqCst);
         group.group().reset_breaker();
         drop(stream(&group).await.unwrap());
+        close_and_check(pool).await;
+    }
+
+    async fn a_connection_that_panics_as_it_is_shared_fails_those_in_line_and_no_others(backend) {
+        let origin = Origin::start();
+        let (pool, mux) = pool(backend, |policy| policy.streams.max_connections = 1);
+        let group = pool.streams(origin.address);
+        mux.0.panics.store(true, Ordering::SeqCst);
+        for _ in 0..3 {
+            let error = stream(&group).await.err().unwrap();
+            let CheckoutError::Dial(error) = error else { panic!("{error}") };
+            assert_eq!(error.kind(), DialErrorKind::Backend);
+        }
+        mux.0.panics.store(false, Ordering::SeqCst);
+        drop(stream(&group).await.unwrap());
+        assert_eq!(group.stats().connections, 1);
+        close_and_check(pool).await;
+    }
+
+    async fn a_connection_that_dies_with_all_its_streams_is_replaced(backend) {
+        let origin = Origin::start();
+        let (pool, mux) = pool(backend, |policy| {
+            (policy.streams.max_connections, policy.streams.max_streams) = (1, 2);
+        });
+        let group = pool.streams(origin.address);
+        let held = streams(&group, 2).await;
+        eventually("accepted", || origin.accepted() == 1).await;
+        origin.hang_up();
+        let next = stream(&group).await.unwrap();
+        assert_eq!(mux.made().len(), 2);
+        drop((held, next));
+        close_and_check(pool).await;
+    }
+
+    async fn connections_above_a_lowered_maximum_go_with_their_last_stream(backend) {
+        let origin = Origin::start();
+        let (pool, _) = pool(backend, |policy| policy.streams.max_streams = 2);
+        let group = pool.streams(origin.address);
+        let held = streams(&group, 8).await;
+        assert_eq!(group.stats().connections, 4);
+        group.group().reconfigure(|policy| policy.streams.max_connections = 1).unwrap();
+        eventually("lowered", || group.stats().connections == 1).await;
+        assert_eq!(group.group().stats().in_use, 4, "their streams go on");
+        drop(held);
+        eventually("at rest", || group.group().stats().idle == 4).await;
         close_and_check(pool).await;
     }
 
@@ -540,6 +649,45 @@ on_both_drivers! {
         assert!(alone.iter().all(|held| !held.lease.is_shared()));
         drop((held, alone));
         close_and_check(pool).await;
+    }
+
+    async fn a_dial_for_callers_that_have_gone_keeps_no_pool(backend) {
+        let origin = Origin::start();
+        let mux = Mux::default();
+        mux.0.stalls.store(true, Ordering::SeqCst);
+        let pool = tuned(Pool::builder(mux.clone()), backend);
+        let pool = pool.acquire_timeout(Duration::from_secs(600));
+        let pool = pool.connect_timeout(Duration::from_secs(600)).build().unwrap();
+        let group = pool.streams(origin.address);
+        let waiting = tokio::spawn(async move { stream(&group).await.is_ok() });
+        eventually("under way", || mux.0.stalled.load(Ordering::SeqCst) == 1).await;
+        waiting.abort();
+        assert!(waiting.await.unwrap_err().is_cancelled());
+        drop(pool);
+        eventually("given up", || mux.0.stalled.load(Ordering::SeqCst) == 0).await;
+    }
+
+    async fn a_hook_that_asks_for_a_group_holds_no_close_up(backend) {
+        let origin = Origin::start();
+        let asked: Arc<std::sync::OnceLock<Pool<Mux>>> = Arc::default();
+        let pool = tuned(Pool::builder(Mux::default()), backend).after_return({
+            let (asked, other) = (Arc::clone(&asked), origin.address);
+            move |_, _| asked.get().is_some_and(|pool| pool.group(other).settings().streams.max_streams > 0)
+        });
+        let pool = pool.build().unwrap();
+        asked.set(pool.clone()).ok().unwrap();
+        let group = pool.streams(origin.address);
+        drop(stream(&group).await.unwrap());
+        assert_eq!(group.stats().connections, 1);
+        let closing = std::thread::spawn({
+            let pool = pool.clone();
+            move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                runtime.unwrap().block_on(pool.close());
+            }
+        });
+        eventually("closed", || closing.is_finished()).await;
+        closing.join().unwrap();
     }
 
     async fn ten_thousand_streams_by_a_hundred_callers_never_exceed_a_limit(backend) {

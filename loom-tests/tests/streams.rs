@@ -53,10 +53,6 @@ impl Carrier for Shared {
         !self.unusable.load(Ordering::Relaxed)
     }
 
-    fn max_streams(&self) -> u32 {
-        u32::MAX
-    }
-
     fn rest(self) {
         self.book.rested.fetch_add(1, Ordering::Relaxed);
     }
@@ -139,6 +135,22 @@ fn sleep(waiter: &Waiting) -> Leased {
         StreamOutcome::Ready(lease) => lease,
         other => panic!("expected a stream, got {other:?}"),
     }
+}
+
+/// Sleeps as the keeper does, until a connection is to be found, or as the one in line does, until
+/// it has a stream.
+fn keep(table: &Table, waiter: &Waiting) -> Option<StreamOutcome<Shared, &'static str>> {
+    use core::task::Poll;
+    loom::future::block_on(core::future::poll_fn(|cx| {
+        if let Poll::Ready(outcome) = waiter.poll(cx) {
+            return Poll::Ready(Some(outcome));
+        }
+        table.register_keeper(cx.waker());
+        if table.wanted() > 0 && !table.is_moving() {
+            return Poll::Ready(None);
+        }
+        Poll::Pending
+    }))
 }
 
 /// INV-10: two callers and the last place: one has it.
@@ -378,6 +390,24 @@ fn cancel_vs_return_with_another_in_line() {
     });
 }
 
+/// INV-5, INV-10: callers share beyond what was set, as far as the peer allows, and one in line has
+/// the stream that comes free there.
+#[test]
+fn return_vs_wait_beyond_the_limit() {
+    model(|| {
+        let (house, _) = House::of_one(2);
+        house.table.set_bounds(Bounds { streams: 1, ..BOUNDS }, true);
+        let [ours, theirs] = [(); 2].map(|()| house.table.lease().unwrap());
+        assert!(house.table.lease().is_none(), "INV-10: beyond the peer's limit");
+        let user = spawn(move || drop(ours));
+        let lease = sleep(&house.line_up());
+        assert!(house.table.lease().is_none(), "INV-10: beyond the peer's limit");
+        user.join().unwrap();
+        drop((lease, theirs));
+        house.wind_up(1, 0);
+    });
+}
+
 /// INV-5: a connection that is put in and a caller that lines up: it gets a stream.
 #[test]
 fn put_in_vs_wait() {
@@ -468,6 +498,89 @@ fn close_vs_wait_for_a_stream() {
             assert!(matches!(outcome, StreamOutcome::Closed), "{outcome:?}");
         }
         owner.join().unwrap();
+        house.finish(1, 0);
+    });
+}
+
+/// INV-5: a close while the line is cleared of those that left: who was in its hands is told.
+#[test]
+fn purge_of_the_line_vs_close() {
+    bounded(2, || {
+        let house = House::new(BOUNDS);
+        let (staying, leaving) = (house.line_up(), [house.line_up(), house.line_up()]);
+        let caller = spawn({
+            let table = house.table.clone();
+            move || leaving.iter().for_each(|waiter| table.leave_line(waiter))
+        });
+        house.table.close();
+        caller.join().unwrap();
+        match outcome(&staying) {
+            Some(StreamOutcome::Closed) => {}
+            other => panic!("INV-5: {other:?}"),
+        }
+        house.finish(0, 0);
+    });
+}
+
+/// INV-5: a stream's end while the line is cleared of those that left: who stays gets it.
+#[test]
+fn purge_of_the_line_vs_return() {
+    bounded(2, || {
+        let (house, _) = House::of_one(1);
+        let lease = house.table.lease().unwrap();
+        let (staying, leaving) = (house.line_up(), [house.line_up(), house.line_up()]);
+        let caller = spawn({
+            let table = house.table.clone();
+            move || leaving.iter().for_each(|waiter| table.leave_line(waiter))
+        });
+        drop(lease);
+        caller.join().unwrap();
+        match outcome(&staying) {
+            Some(StreamOutcome::Ready(lease)) => drop(lease),
+            other => panic!("INV-5: {other:?}"),
+        }
+        drop(staying);
+        house.wind_up(1, 0);
+    });
+}
+
+/// INV-5: a connection that is taken out just as a caller lines up: whoever is to find another is
+/// woken to a cell that does not move any more.
+#[test]
+fn unusable_at_lease_vs_wait() {
+    model(|| {
+        let (house, spot) = House::of_one(1);
+        house.table.look(spot, |shared| shared.unusable.store(true, Ordering::Relaxed));
+        let other = spawn({
+            let table = house.table.clone();
+            move || assert!(table.lease().is_none(), "INV-10: it takes none")
+        });
+        let waiter = house.line_up();
+        assert!(keep(&house.table, &waiter).is_none());
+        other.join().unwrap();
+        house.table.leave_line(&waiter);
+        house.finish(0, 1);
+    });
+}
+
+/// INV-5: a connection that leaves and whose last stream ends beside a caller that lines up: whoever
+/// is to find another is woken to a cell that does not move any more, or to one that stays.
+#[test]
+fn last_return_of_one_that_leaves_vs_keeper() {
+    model(|| {
+        let (house, _) = House::of_one(1);
+        let lease = house.table.lease().unwrap();
+        house.table.shrink(1);
+        let user = spawn(move || drop(lease));
+        let waiter = house.line_up();
+        let served = keep(&house.table, &waiter);
+        user.join().unwrap();
+        if served.is_none() {
+            house.table.leave_line(&waiter);
+        }
+        drop(served);
+        drop(waiter);
+        house.table.shrink(1);
         house.finish(1, 0);
     });
 }

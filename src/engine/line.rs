@@ -237,7 +237,7 @@ type Placed<T, E, K> = (Arc<GroupWaiter<T, E, K>>, Option<Lack>);
 
 /// How many that left may stand in line where `limit` may wait; few in models and op sequences,
 /// so that they get there.
-const fn may_stand(limit: u32) -> u32 {
+pub(super) const fn may_stand(limit: u32) -> u32 {
     if cfg!(any(test, loom, model, fuzzing)) {
         return limit;
     }

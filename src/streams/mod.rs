@@ -168,7 +168,7 @@ where
         let (streams, policy) = (&self.shared.streams, self.group.seats().policy());
         let settings = &policy.settings;
         let began = clock::now();
-        if streams.is_full() {
+        if streams.is_exhausted() {
             match settings.streams.at_limit {
                 AtStreamLimit::Wait | AtStreamLimit::Oversubscribe => {}
                 AtStreamLimit::Reject => return Err(self.at_limit()),
@@ -184,8 +184,9 @@ where
             }
             Refused::Closed | Refused::AtLimit | Refused::Open(_) => self.group.closed(),
         })?;
-        let lease = self.outcome(InLine { shared: &self.shared, waiter: Some(waiter) }, deadline);
-        let lease = lease.await?;
+        let in_line = InLine { shared: &self.shared, waiter: Some(waiter) };
+        self.shared.keep(&self.group);
+        let lease = self.outcome(in_line, deadline).await?;
         if lease.is_some() {
             self.group.seats().note_wait(began.elapsed());
         }

@@ -9,10 +9,10 @@ use super::{StreamStats, keeper};
 use crate::{
     CheckoutError, CloseReason, Condition, Connection, Connector, EndpointSettings, Group, Inspect,
     Multiplexed, Pooled, StreamCapacity, StreamMeter,
-    engine::streams::{Bounds, Carrier, Spot, StreamOutcome, StreamWaiter, Streams, capacity},
+    engine::streams::{Bounds, Capacity, Carrier, Spot, StreamOutcome, StreamWaiter, Streams},
     meter::Listener,
     settings::AtStreamLimit,
-    sync::{AtomicBool, Ordering},
+    sync::{AtomicBool, Ordering, fence},
 };
 
 pub(super) type Outcome<C> = StreamOutcome<Carried<C>, CheckoutError>;
@@ -25,9 +25,9 @@ where
 {
     pub(super) streams: Streams<Carried<C>, CheckoutError>,
     /// Whether the keeper's task runs.
-    kept: AtomicBool,
+    pub(super) kept: AtomicBool,
     /// Whether the last connection that was looked at could not be shared.
-    exclusive: AtomicBool,
+    pub(super) exclusive: AtomicBool,
 }
 
 /// The same, for a group that does not know whether its connections can be shared.
@@ -48,26 +48,47 @@ where
     /// The one of a group.
     pub(super) fn of(group: &Group<C>) -> Arc<Self> {
         let make = || -> Arc<dyn AnyStreams> {
-            let settings = &group.seats().policy().settings;
-            let shared = Self {
-                streams: Streams::new(bounds(settings)),
+            let bounds = bounds(&group.seats().policy().settings);
+            Arc::new(Self {
+                streams: Streams::new(bounds),
                 kept: AtomicBool::new(false),
                 exclusive: AtomicBool::new(false),
-            };
-            shared.configure(settings);
-            Arc::new(shared)
+            })
         };
-        let shared = Arc::clone(group.seats().streams(make));
-        let Ok(shared) = shared.as_any().downcast::<Self>() else {
+        let shared = group.seats().streams(make);
+        let Ok(shared) = Arc::clone(shared).as_any().downcast::<Self>() else {
             unreachable!("a group has connections of one kind");
         };
-        // Closed after its streams were made, or before: they are by now.
+        // SeqCst: pairs with the fence in the engine's close. Either the close finds our streams, or
+        // we find that it was closed.
+        fence(Ordering::SeqCst);
         if group.seats().on(crate::engine::ShardId(0)).group().is_closed() {
             shared.close();
-        } else if !shared.kept.swap(true, Ordering::AcqRel) {
-            keeper::start(group, &shared);
         }
+        shared.keep(group);
         shared
+    }
+
+    /// Sees to it that there is a keeper, unless there is nothing to keep any more. Where the
+    /// endpoint's home shard is down, who is in line is told.
+    pub(super) fn keep(self: &Arc<Self>, group: &Group<C>) {
+        // AcqRel: one of those that come at once starts it. The order towards a keeper that goes is
+        // by fences: the one in `line_up` and the one in `forsake`.
+        if !self.kept.load(Ordering::Relaxed)
+            && !self.streams.is_closed()
+            && !self.kept.swap(true, Ordering::AcqRel)
+        {
+            keeper::start(group, self);
+        }
+    }
+
+    /// The keeper goes, before its time if the table is not closed.
+    pub(super) fn forsake(&self, why: impl Fn() -> CheckoutError) {
+        self.kept.store(false, Ordering::Relaxed);
+        // SeqCst: pairs with the fence in `line_up`. Whoever is in line before it is told here, and
+        // who comes after finds that there is no keeper.
+        fence(Ordering::SeqCst);
+        self.streams.turn_away(u32::MAX, || StreamOutcome::Failed(why()));
     }
 
     pub(super) fn stats(&self) -> StreamStats {
@@ -126,7 +147,7 @@ where
             if found.is_draining {
                 self.streams.drain(spot);
             }
-            capacity(self.streams.bounds(), found.max_streams, found.version)
+            Capacity::of_peer(found.max_streams, found.version)
         });
         if let Err(carried) = put {
             carried.rest();
@@ -179,8 +200,7 @@ where
         if now.is_draining {
             self.streams.drain(spot);
         } else {
-            let bounds = self.streams.bounds();
-            self.streams.change(spot, capacity(bounds, now.max_streams, now.version));
+            self.streams.change(spot, Capacity::of_peer(now.max_streams, now.version));
         }
     }
 }
@@ -215,10 +235,6 @@ where
 {
     fn is_usable(&self) -> bool {
         !self.guard.is_given_up() && !self.meter().capacity().is_draining
-    }
-
-    fn max_streams(&self) -> u32 {
-        self.meter().capacity().max_streams
     }
 
     fn rest(self) {

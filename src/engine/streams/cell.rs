@@ -24,20 +24,22 @@ unsafe impl<T: Send + Sync> Sync for Cell<T> {}
 #[derive(Debug)]
 #[must_use = "a lease must be given back"]
 pub(super) struct Held {
-    /// Of which of the cell's connections.
-    pub(super) generation: u32,
-    /// How many streams were leased with this one.
-    pub(super) leases: u16,
+    generation: u32,
+    of: Owner,
 }
 
 /// A connection that is to be put in, or was taken out: its cell is `Moving` until it is vacated.
 #[derive(Debug)]
 #[must_use = "a cell that moves must be vacated or opened"]
 pub(super) struct Moving {
-    pub(super) generation: u32,
-    /// It was taken out because it takes no more streams.
-    pub(super) draining: bool,
+    generation: u32,
+    draining: bool,
+    of: Owner,
 }
+
+/// Which cell a lease or a connection that moves is of: looked at where assertions are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Owner(#[cfg(debug_assertions)] usize);
 
 impl<T> Cell<T> {
     pub(super) fn new() -> Self {
@@ -56,7 +58,7 @@ impl<T> Cell<T> {
 
     /// Vacant → Moving.
     pub(super) fn claim(&self) -> Option<Moving> {
-        self.step(Event::Claim).ok().map(Moving::of)
+        self.step(Event::Claim).ok().map(|word| self.moving(word))
     }
 
     /// Moving → Open.
@@ -69,6 +71,7 @@ impl<T> Cell<T> {
         content: T,
         capacity: Capacity,
     ) -> Result<(), (Moving, T)> {
+        debug_assert_eq!(moving.of, self.owner(), "put into another cell");
         self.content.with_mut(|cell| {
             // SAFETY: who has the `Moving` made the word so, and nobody else reads or writes the
             // content before the CAS below.
@@ -76,12 +79,13 @@ impl<T> Cell<T> {
         });
         match self.step(Event::Open(capacity)) {
             Ok(_) => Ok(()),
-            Err(_) => Err((moving, self.take())),
+            Err(word) => Err((self.moving(word), self.take())),
         }
     }
 
     /// Moving → Vacant.
     pub(super) fn vacate(&self, moving: Moving) {
+        debug_assert_eq!(moving.of, self.owner(), "taken out of another cell");
         let word = self.step(Event::Vacate);
         debug_assert!(
             word.is_ok_and(|word| word.generation != moving.generation),
@@ -89,16 +93,21 @@ impl<T> Cell<T> {
         );
     }
 
-    /// One more stream; `None` where there is no room, or where `exceed` is set no connection.
+    /// One more stream, where fewer than `most` are leased and than its peer allows.
     #[inline]
-    pub(super) fn lease(&self, exceed: bool) -> Option<Held> {
-        let event = if exceed { Event::Exceed } else { Event::Lease };
-        self.step(event).ok().map(|word| Held { generation: word.generation, leases: word.leases })
+    pub(super) fn lease(&self, most: u16) -> Option<Held> {
+        self.step(Event::Lease(most)).ok().map(|word| self.held(word))
+    }
+
+    /// Keeps the connection there for who looks at it, whatever its limit, if it is this one.
+    pub(super) fn visit(&self, generation: u32) -> Option<Held> {
+        self.step_of(Event::Visit, generation).ok().map(|(word, _)| self.held(word))
     }
 
     /// One stream fewer. The last one of a connection that goes takes it out.
     #[inline]
     pub(super) fn give_back(&self, held: Held) -> Option<(Moving, T)> {
+        debug_assert_eq!(held.of, self.owner(), "given back to another cell");
         let word = self.step(Event::GiveBack);
         debug_assert!(
             word.is_ok_and(|word| word.generation == held.generation),
@@ -131,7 +140,8 @@ impl<T> Cell<T> {
 
     /// The connection, for who has a lease of it.
     #[inline]
-    pub(super) fn look<'a>(&'a self, _: &'a Held) -> &'a T {
+    pub(super) fn look<'a>(&'a self, held: &'a Held) -> &'a T {
+        debug_assert_eq!(held.of, self.owner(), "a look into another cell");
         self.content.with(|cell| {
             // SAFETY: the lease was counted by a CAS with Acquire after `open` had filled the cell,
             // and as long as it is counted nobody takes the content out. The reference lives no
@@ -140,9 +150,24 @@ impl<T> Cell<T> {
         })
     }
 
+    fn owner(&self) -> Owner {
+        Owner(
+            #[cfg(debug_assertions)]
+            core::ptr::from_ref(self).addr(),
+        )
+    }
+
+    fn held(&self, word: Word) -> Held {
+        Held { generation: word.generation, of: self.owner() }
+    }
+
+    fn moving(&self, word: Word) -> Moving {
+        Moving { generation: word.generation, draining: word.draining, of: self.owner() }
+    }
+
     #[inline]
     fn taken_out(&self, word: Word) -> Option<(Moving, T)> {
-        (word.state == State::Moving).then(|| (Moving::of(word), self.take()))
+        (word.state == State::Moving).then(|| (self.moving(word), self.take()))
     }
 
     /// Reads the content out. Callers have just made the word `Moving`, or have filled the cell
@@ -197,9 +222,22 @@ impl<T> Cell<T> {
     }
 }
 
+impl Held {
+    /// Of which of the cell's connections.
+    pub(super) const fn generation(&self) -> u32 {
+        self.generation
+    }
+}
+
 impl Moving {
-    const fn of(word: Word) -> Self {
-        Self { generation: word.generation, draining: word.draining }
+    /// Which of the cell's connections.
+    pub(super) const fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// Whether it was taken out because it takes no more streams.
+    pub(super) const fn is_draining(&self) -> bool {
+        self.draining
     }
 }
 

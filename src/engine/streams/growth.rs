@@ -32,7 +32,7 @@ impl Census {
     /// Doubling keeps a burst from dialling for callers that the first connections serve before the
     /// last are there; need keeps it from dialling for nobody.
     pub fn wanted(self, bounds: Bounds) -> u32 {
-        let streams = self.leased + self.waiting;
+        let streams = self.leased.saturating_add(self.waiting);
         if streams == 0 {
             return self.open;
         }
@@ -40,19 +40,23 @@ impl Census {
             return bounds.max.min(1);
         }
         // Another connection to a peer that allows no stream brings none.
-        let need = match self.room / self.open {
+        let need = match u64::from(self.room) {
             0 => self.open,
-            each => streams.div_ceil(each),
+            room => {
+                let need = (u64::from(streams) * u64::from(self.open)).div_ceil(room);
+                need.min(u32::MAX.into()) as u32
+            }
         };
         need.max(bounds.min).min(self.open.saturating_mul(2)).min(bounds.max).max(self.open)
     }
 
     /// How many of the connections may go, when no more than `peak` streams were leased of late:
-    /// half of them, if the others have room for that with a quarter to spare. None but the last
-    /// ones, when there are no streams at all.
+    /// half of them, if the others have room for that with a quarter to spare, all of them if there
+    /// were no streams at all. Those above the maximum go in any case.
     pub fn surplus(self, bounds: Bounds, peak: u32) -> u32 {
+        let excess = self.open.saturating_sub(bounds.max);
         if self.waiting > 0 || self.open == 0 {
-            return 0;
+            return excess;
         }
         if peak == 0 {
             return self.open;
@@ -60,7 +64,9 @@ impl Census {
         let half = self.open.div_ceil(2).max(bounds.min);
         let each = self.room / self.open;
         let room = u64::from(half) * u64::from(each);
-        if u64::from(peak) * 4 <= room * 3 { self.open.saturating_sub(half) } else { 0 }
+        let spare =
+            if u64::from(peak) * 4 <= room * 3 { self.open.saturating_sub(half) } else { 0 };
+        spare.max(excess)
     }
 }
 
@@ -123,6 +129,42 @@ mod tests {
     fn a_peer_that_allows_no_stream_is_not_dialled_again_and_again() {
         let census = Census { open: 1, leased: 0, room: 0, waiting: 5 };
         assert_eq!(census.wanted(BOUNDS), 1);
+    }
+
+    #[test]
+    fn one_that_allows_no_stream_does_not_hide_that_the_others_are_full() {
+        // One allows none, one allows one and has it.
+        let census = Census { open: 2, leased: 1, room: 1, waiting: 1 };
+        assert_eq!(census.wanted(BOUNDS), 4);
+        // Whoever waits beside a full house is told that another is wanted.
+        for open in 1..6 {
+            for room in 1..40 {
+                let census = Census { open, leased: room, room, waiting: 1 };
+                assert!(census.wanted(BOUNDS) > open, "{census:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_overflows_at_the_largest_settings() {
+        let (open, limit) = (1024, 65_534);
+        let bounds = Bounds { min: 1, max: open, streams: limit };
+        let room = open * limit;
+        let census = Census { open, leased: room, room, waiting: (1 << 30) - 1 };
+        assert_eq!(census.wanted(bounds), open);
+        assert_eq!(census.surplus(bounds, u32::MAX), 0);
+        let census = Census { open: 1, leased: u32::MAX, room: 1, waiting: u32::MAX };
+        assert_eq!(census.wanted(Bounds { max: u32::MAX, ..bounds }), 2);
+        assert_eq!(decayed(u32::MAX, 0), u32::MAX - u32::MAX.div_ceil(4));
+    }
+
+    #[test]
+    fn those_above_a_lowered_maximum_go_whoever_waits() {
+        let bounds = Bounds { max: 2, ..BOUNDS };
+        assert_eq!(census(5, 80, 9).surplus(bounds, 80), 3);
+        assert_eq!(census(5, 80, 0).surplus(bounds, 80), 3);
+        assert_eq!(census(5, 80, 9).wanted(bounds), 5, "and none comes for them");
+        assert_eq!(census(2, 32, 9).surplus(bounds, 80), 0);
     }
 
     #[test]

@@ -2,10 +2,7 @@
 
 use core::task::Waker;
 
-use super::{
-    Bounds, Capacity, Carrier, Census, Spot, Streams,
-    word::{State, Word},
-};
+use super::{Bounds, Capacity, Carrier, Census, Spot, Streams};
 use crate::sync::register;
 
 impl<T: Carrier, E> Streams<T, E> {
@@ -30,8 +27,7 @@ impl<T: Carrier, E> Streams<T, E> {
     }
 
     /// Other bounds, and whether callers share beyond a connection's limit once there are as many
-    /// connections as may be. Connections that stand here keep the number of streams that they came
-    /// with.
+    /// connections as may be. Other limits of streams hold from the next stream on.
     pub fn set_bounds(&self, bounds: Bounds, exceed: bool) {
         self.limits.min.set(bounds.min);
         self.limits.max.set(bounds.max);
@@ -42,18 +38,19 @@ impl<T: Carrier, E> Streams<T, E> {
 
     /// What there is at this moment.
     pub fn census(&self) -> Census {
+        let most = self.most();
         let mut census = Census { waiting: self.demand.wanted().waiting, ..Census::default() };
         for word in self.cells.iter().map(|cell| cell.glance()).filter(|word| word.is_open()) {
             census.open += 1;
             census.leased += u32::from(word.leases);
-            census.room += u32::from(word.limit);
+            census.room += u32::from(word.room(most));
         }
         census
     }
 
     /// Whether a connection is on its way in or out.
     pub fn is_moving(&self) -> bool {
-        self.cells.iter().any(|cell| cell.glance().state == State::Moving)
+        self.cells.iter().any(|cell| cell.glance().is_moving())
     }
 
     /// Whether no connection stands here.
@@ -61,12 +58,24 @@ impl<T: Carrier, E> Streams<T, E> {
         self.vacant() == self.cells.len() as u32
     }
 
-    /// Whether there are as many connections as may be, those being found included and those that
-    /// drain not.
-    pub fn is_full(&self) -> bool {
-        let stands = |word: &Word| word.is_taken() && !word.draining;
-        let standing = self.cells.iter().map(|cell| cell.glance()).filter(stands).count() as u32;
-        standing + self.demand.wanted().dialing >= self.bounds().max
+    /// Whether a caller that lines up now has no stream to hope for but another's: there are as many
+    /// connections as may be, those being found included, and those in line take what they have.
+    pub fn is_exhausted(&self) -> bool {
+        let (wanted, bounds, most) = (self.demand.wanted(), self.bounds(), self.most());
+        let mut there = Census { waiting: wanted.waiting, ..Census::default() };
+        for word in self.cells.iter().map(|cell| cell.glance()) {
+            // What leaves stays when it is wanted, and what moves is found again.
+            if word.is_taken() && !word.draining {
+                there.open += 1;
+                there.leased += u32::from(word.leases);
+                there.room += u32::from(if word.is_moving() { most } else { word.room(most) });
+            }
+        }
+        // One that was found just now may be counted among both.
+        let missing = bounds.max.saturating_sub(there.open);
+        there.room += wanted.dialing.min(missing) * u32::from(most);
+        let is_open = !wanted.closed;
+        is_open && wanted.dialing >= missing && there.leased + there.waiting >= there.room
     }
 
     fn vacant(&self) -> u32 {
@@ -127,16 +136,26 @@ impl<T: Carrier, E> Streams<T, E> {
         })
     }
 
-    /// Looks at a connection that takes streams, if it stands there still.
+    /// Looks at a connection that takes streams, if it stands there still. For that moment the look
+    /// counts as one of its streams, if need be above its limit.
     pub fn look<R>(&self, at: Spot, look: impl FnOnce(&T) -> R) -> Option<R> {
-        let held = self.cells.get(at.cell as usize)?.lease(true)?;
+        let held = self.cells.get(at.cell as usize)?.visit(at.generation)?;
         let lease = self.lease_of(at.cell, held);
-        (lease.spot() == at).then(|| look(lease.carrier()))
+        Some(look(lease.carrier()))
+    }
+
+    /// How many streams of one connection callers may have, whatever its peer allows.
+    pub(super) fn most(&self) -> u16 {
+        self.limits.streams.get().min(MOST.into()) as u16
     }
 }
 
-/// A connection takes what its peer allows, and no more than was set.
-pub fn capacity(bounds: Bounds, max_streams: u32, version: u32) -> Capacity {
-    let limit = max_streams.min(bounds.streams).min(u32::from(u16::MAX) - 1) as u16;
-    Capacity { limit, version }
+/// As many as a word counts, less one for who looks at the connection meanwhile.
+const MOST: u16 = u16::MAX - 1;
+
+impl Capacity {
+    /// What a peer allows.
+    pub fn of_peer(max_streams: u32, version: u32) -> Self {
+        Self { limit: max_streams.min(MOST.into()) as u16, version }
+    }
 }

@@ -11,29 +11,30 @@
 mod cell;
 mod growth;
 mod keep;
+mod line;
+#[cfg(all(test, not(loom)))]
+mod tests;
 mod word;
 
 use core::{fmt, ops::Deref};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use crossbeam_utils::CachePadded;
 
 use super::{
-    demand::{Demand, Refused},
-    waiters::{Cancelled, Waiter, Waiters},
+    demand::Demand,
+    waiters::{Waiter, Waiters},
 };
 use crate::sync::{Arc, AtomicWaker, Ordering, Setting, fence};
 use cell::{Cell, Held, Moving};
 pub use growth::{Bounds, Census, decayed};
-pub use keep::capacity;
 pub use word::Capacity;
 
 /// What carries streams: a connection in the hands of the table.
 pub trait Carrier: Send + Sync {
-    /// Whether it takes another stream, as far as it knows itself. Must not block.
+    /// Whether it takes another stream, as far as it knows itself. Must not block. One that panics
+    /// takes none.
     fn is_usable(&self) -> bool;
-
-    /// How many streams its peer allows, for who shares it beyond its limit.
-    fn max_streams(&self) -> u32;
 
     /// It is not needed any more.
     fn rest(self);
@@ -121,57 +122,30 @@ impl<T: Carrier, E> Streams<T, E> {
         if self.demand.is_contended() { None } else { self.lease_any() }
     }
 
-    /// Takes the last place in line, and is served at once if it is the first as well and there is
-    /// a stream.
-    ///
-    /// # Errors
-    /// When the table is closed or as many callers are in line as may.
-    pub fn line_up(&self, max_waiters: u32) -> Result<Arc<StreamWaiter<T, E>>, Refused> {
-        self.demand.register(max_waiters)?;
-        let waiter = self.line.enter();
-        // SeqCst: pairs with the fences in `look_after_line` and `close` (INV-5). Either they see us
-        // in line, or we see what they changed.
-        fence(Ordering::SeqCst);
-        self.serve();
-        if self.is_closed() {
-            self.turn_away(u32::MAX, || StreamOutcome::Closed);
-        }
-        if !waiter.is_filled() {
-            self.keeper.wake();
-        }
-        Ok(waiter)
-    }
-
-    /// A caller leaves the line. What was handed to it just before goes to the next.
-    pub fn leave_line(&self, waiter: &StreamWaiter<T, E>) {
-        match waiter.cancel() {
-            Cancelled::InTime => {
-                self.demand.left();
-                self.line.note_cancelled();
-                if self.line.is_clogged(self.demand.wanted().waiting) {
-                    self.line.purge();
-                    // The purge had the first in line in its hands for a moment.
-                    self.look_after_line();
-                }
-            }
-            // A stream goes back by its drop.
-            Cancelled::TooLate(outcome) => drop(outcome),
-        }
-    }
-
     /// Puts a connection in. `stand` tells it where it stands, from where on it may tell of changes,
     /// and gives what it takes now.
     ///
     /// # Errors
     /// Gives it back when there are as many as may be.
+    ///
+    /// # Panics
+    /// When `stand` does; then the connection is dropped.
     pub fn put_in(&self, carrier: T, stand: impl FnOnce(&T, Spot) -> Capacity) -> Result<(), T> {
         let free = self.cells.iter().enumerate().find_map(|(at, cell)| Some((at, cell.claim()?)));
         let Some((at, moving)) = free else {
             return Err(carrier);
         };
-        let capacity = stand(&carrier, Spot { cell: at as u32, generation: moving.generation });
+        let spot = Spot { cell: at as u32, generation: moving.generation() };
+        // The connection's own code has a say in it.
+        let capacity = match catch_unwind(AssertUnwindSafe(|| stand(&carrier, spot))) {
+            Ok(capacity) => capacity,
+            Err(panic) => {
+                self.vacate(at, moving);
+                resume_unwind(panic);
+            }
+        };
         if let Err((moving, carrier)) = self.cells[at].open(moving, carrier, capacity) {
-            self.see_off(at, Moving { draining: true, ..moving }, carrier);
+            self.see_off(at, moving, carrier);
         }
         self.look_after_line();
         // After the fence in there, which pairs with the one in `close`.
@@ -209,117 +183,24 @@ impl<T: Carrier, E> Streams<T, E> {
         }
     }
 
-    /// Lends nothing from now on; who is in line is told. Connections leave as their streams end.
-    pub fn close(&self) {
-        if !self.demand.close() {
-            return;
-        }
-        // SeqCst: pairs with the fences in `line_up` and `look_after_line`.
-        fence(Ordering::SeqCst);
-        self.turn_away(u32::MAX, || StreamOutcome::Closed);
-        (0..self.cells.len()).for_each(|at| self.leave(at));
-        self.keeper.wake();
-    }
-
-    /// Lends nothing until [`Self::resume`].
-    pub fn hold(&self) {
-        self.demand.hold();
-    }
-
-    /// Lends again; those in line come first.
-    pub fn resume(&self) {
-        if self.demand.resume() {
-            self.look_after_line();
-        }
-    }
-
-    /// Whether it was closed.
-    pub fn is_closed(&self) -> bool {
-        self.demand.wanted().closed
-    }
-
-    /// The first `count` in line are told that there is nothing for them.
-    pub fn turn_away(&self, count: u32, why: impl Fn() -> StreamOutcome<T, E>) {
-        for _ in 0..count {
-            let Some(waiter) = self.line.next() else {
-                return;
-            };
-            match waiter.fill(why()) {
-                Ok(()) => {
-                    self.demand.left();
-                    waiter.wake();
-                }
-                Err(_) => self.line.forget_one(),
-            }
-        }
-    }
-
-    /// Hands streams to those in line for as long as there are both.
-    fn serve(&self) {
-        let mut spare = None;
-        while self.is_serving() {
-            let Some(lease) = spare.take().or_else(|| self.lease_any()) else {
-                return;
-            };
-            let Some(waiter) = self.line.next() else {
-                // Who is counted and not in line yet looks for itself, once it is.
-                self.let_go(lease);
-                // SeqCst: pairs with the fence in `line_up`. Who came into line while we held the
-                // stream is seen here.
-                fence(Ordering::SeqCst);
-                if self.line.is_empty() {
-                    return;
-                }
-                continue;
-            };
-            match waiter.fill(StreamOutcome::Ready(lease)) {
-                Ok(()) => {
-                    self.demand.left();
-                    waiter.wake();
-                }
-                Err(outcome) => {
-                    self.line.forget_one();
-                    if let StreamOutcome::Ready(lease) = outcome {
-                        spare = Some(lease);
-                    }
-                }
-            }
-        }
-    }
-
-    fn is_serving(&self) -> bool {
-        let wanted = self.demand.wanted();
-        wanted.waiting > 0 && wanted.is_open()
-    }
-
-    /// Something has changed that those in line, or who finds connections for them, may wait for.
-    fn look_after_line(&self) {
-        // SeqCst: pairs with the fences in `line_up` and `close` (INV-5). Either we see who is in
-        // line, or who lines up sees what we changed.
-        fence(Ordering::SeqCst);
-        if self.demand.is_contended() {
-            self.serve();
-            self.keeper.wake();
-        }
-    }
-
     fn lease_any(&self) -> Option<StreamLease<T, E>> {
-        self.lease_of_least(false).or_else(|| match self.limits.exceed.get() {
+        self.lease_of_least(self.most()).or_else(|| match self.limits.exceed.get() {
             0 => None,
-            _ if !self.is_full() => None,
-            _ => self.lease_of_least(true),
+            _ if self.census().open < self.bounds().max => None,
+            // Then the peer's own limit is all that holds.
+            _ => self.lease_of_least(u16::MAX),
         })
     }
 
-    fn lease_of_least(&self, exceed: bool) -> Option<StreamLease<T, E>> {
+    /// A stream of the connection that has the fewest, and fewer than `most`.
+    fn lease_of_least(&self, most: u16) -> Option<StreamLease<T, E>> {
         // Ends: a turn that gets none found that another caller was faster, or takes a connection
         // out of use.
         loop {
             let mut least: Option<(usize, u16)> = None;
             for (at, cell) in self.cells.iter().enumerate() {
                 let word = cell.glance();
-                let is_free = if exceed { word.is_open() } else { word.has_room() };
-                if is_free && least.is_none_or(|(_, leases)| word.leases < leases) {
+                if word.has_room(most) && least.is_none_or(|(_, leases)| word.leases < leases) {
                     least = Some((at, word.leases));
                     if word.leases == 0 {
                         break;
@@ -327,16 +208,13 @@ impl<T: Carrier, E> Streams<T, E> {
                 }
             }
             let (at, _) = least?;
-            let Some(held) = self.cells[at].lease(exceed) else {
+            let Some(held) = self.cells[at].lease(most) else {
                 continue;
             };
             let lease = self.lease_of(at as u32, held);
-            if lease.carrier().is_usable() {
-                if exceed && lease.leases() > lease.carrier().max_streams() {
-                    // The one with the fewest has too many.
-                    self.let_go(lease);
-                    return None;
-                }
+            // A panic in the connection's own code is no caller's fault.
+            let asked = catch_unwind(AssertUnwindSafe(|| lease.carrier().is_usable()));
+            if asked.unwrap_or(false) {
                 return Some(lease);
             }
             // Not the last lease of it: ours is out.
@@ -371,27 +249,21 @@ impl<T: Carrier, E> Streams<T, E> {
     /// no cell that moves finds it at rest.
     #[cold]
     fn see_off(&self, at: usize, moving: Moving, carrier: T) {
-        let draining = moving.draining;
-        // Also when the connection's own code panics.
-        let _vacates = Vacates { cell: &self.cells[at], moving: Some(moving) };
-        if draining {
-            carrier.end();
-        } else {
-            carrier.rest();
-        }
+        let is_draining = moving.is_draining();
+        let goes = || if is_draining { carrier.end() } else { carrier.rest() };
+        // As above: whoever had the last stream is done, and others may be in line.
+        let _ = catch_unwind(AssertUnwindSafe(goes));
+        self.vacate(at, moving);
     }
-}
 
-/// A cell that is vacated when its connection has gone.
-struct Vacates<'a, T> {
-    cell: &'a Cell<T>,
-    moving: Option<Moving>,
-}
-
-impl<T> Drop for Vacates<'_, T> {
-    fn drop(&mut self) {
-        if let Some(moving) = self.moving.take() {
-            self.cell.vacate(moving);
+    /// A connection may be put where there is none any more.
+    fn vacate(&self, at: usize, moving: Moving) {
+        self.cells[at].vacate(moving);
+        // SeqCst: pairs with the fence in `line_up`. Either we see who is in line, or they wake the
+        // keeper after this, which finds no cell that moves.
+        fence(Ordering::SeqCst);
+        if self.demand.is_contended() {
+            self.keeper.wake();
         }
     }
 }
@@ -403,14 +275,9 @@ impl<T: Carrier, E> StreamLease<T, E> {
         self.table.cells[self.cell as usize].look(held)
     }
 
-    /// How many streams were leased of the connection with this one.
-    fn leases(&self) -> u32 {
-        self.held.as_ref().map_or(0, |held| held.leases.into())
-    }
-
     /// Where the connection stands.
     pub fn spot(&self) -> Spot {
-        let generation = self.held.as_ref().map_or(0, |held| held.generation);
+        let generation = self.held.as_ref().map_or(0, Held::generation);
         Spot { cell: self.cell, generation }
     }
 }
@@ -424,7 +291,8 @@ impl<T: Carrier, E> Drop for StreamLease<T, E> {
         if let Some((moving, carrier)) = self.table.cells[at].give_back(held) {
             self.table.see_off(at, moving, carrier);
         }
-        self.table.look_after_line();
+        // A stream that ends makes no connection needed: the keeper sleeps on.
+        self.table.serve_line();
     }
 }
 

@@ -9,7 +9,7 @@ pub struct Word {
     pub draining: bool,
     /// Streams that are leased.
     pub leases: u16,
-    /// How many may be.
+    /// How many its peer allows.
     pub limit: u16,
     /// Of which of the connection's words about itself the limit is; `None` before the first.
     pub version: Option<u16>,
@@ -40,10 +40,10 @@ pub enum Event {
     Open(Capacity),
     /// Nobody put one in, or it was taken out.
     Vacate,
-    /// A stream is leased, if fewer than the limit are.
-    Lease,
-    /// A stream is leased whatever the limit.
-    Exceed,
+    /// A stream is leased, if fewer than so many are and than the limit.
+    Lease(u16),
+    /// Somebody looks at the connection, which counts as a stream for as long, whatever the limit.
+    Visit,
     /// A leased stream has ended.
     GiveBack,
     /// The connection is not needed.
@@ -122,10 +122,16 @@ impl Word {
         }
     }
 
-    /// Whether it takes another stream.
+    /// Whether it takes another stream, where `most` of them are what it may have.
     #[inline]
-    pub const fn has_room(self) -> bool {
-        matches!(self.state, State::Open) && !self.draining && self.leases < self.limit
+    pub const fn has_room(self, most: u16) -> bool {
+        self.is_open() && self.leases < self.room(most)
+    }
+
+    /// How many streams it takes, where `most` are what it may have.
+    #[inline]
+    pub const fn room(self, most: u16) -> u16 {
+        if self.limit < most { self.limit } else { most }
     }
 
     /// Whether it counts among the connections that streams are leased of.
@@ -136,6 +142,11 @@ impl Word {
     /// Whether a connection stands here, or is on its way in or out.
     pub const fn is_taken(self) -> bool {
         !matches!(self.state, State::Vacant)
+    }
+
+    /// Whether one is on its way in or out.
+    pub const fn is_moving(self) -> bool {
+        matches!(self.state, State::Moving)
     }
 
     /// The word after an event; `None` where it may not happen.
@@ -158,8 +169,8 @@ impl Word {
                 let generation = (self.generation + 1) % GENERATIONS;
                 next = Self { generation, ..Self::VACANT };
             }
-            (Event::Lease, Open) if self.has_room() => next.leases += 1,
-            (Event::Exceed, Open) if !self.draining && self.leases < u16::MAX => next.leases += 1,
+            (Event::Lease(most), Open) if self.has_room(most) => next.leases += 1,
+            (Event::Visit, Open) if !self.draining && self.leases < u16::MAX => next.leases += 1,
             (Event::GiveBack, Open | Leaving) if self.leases > 0 => {
                 next.leases -= 1;
                 if next.leases == 0 && (self.draining || matches!(self.state, Leaving)) {
@@ -229,8 +240,9 @@ mod tests {
             ("claim", Event::Claim),
             ("open", Event::Open(capacity(2, 0))),
             ("vacate", Event::Vacate),
-            ("lease", Event::Lease),
-            ("exceed", Event::Exceed),
+            ("lease", Event::Lease(9)),
+            ("lease one", Event::Lease(1)),
+            ("visit", Event::Visit),
             ("give back", Event::GiveBack),
             ("leave", Event::Leave),
             ("stay", Event::Stay),
@@ -270,7 +282,7 @@ mod tests {
         // Told while the connection is put in: what it said before that is older.
         let told = moving.on(Event::Change(capacity(3, 8))).unwrap();
         let open = told.on(Event::Open(capacity(9, 7))).unwrap();
-        assert_eq!((open.limit, open.has_room()), (3, true));
+        assert_eq!((open.limit, open.has_room(9)), (3, true));
         let raised = open.on(Event::Change(capacity(5, 9))).unwrap();
         assert_eq!(raised.limit, 5);
         assert_eq!(raised.on(Event::Change(capacity(3, 8))).unwrap().limit, 5);
@@ -296,7 +308,7 @@ mod tests {
         let lowered = word.on(Event::Change(capacity(2, 0))).unwrap();
         assert_eq!((lowered.leases, lowered.limit), (3, 2));
         let returned = lowered.on(Event::GiveBack).unwrap();
-        assert!(!returned.has_room());
-        assert!(returned.on(Event::GiveBack).unwrap().has_room());
+        assert!(!returned.has_room(9));
+        assert!(returned.on(Event::GiveBack).unwrap().has_room(9));
     }
 }
