@@ -63,6 +63,7 @@
 //! All off by default; each only adds. `http1`: `Http1Connector` pools hyper's HTTP/1 connections.
 //! `serde`: [`Settings`] can be read from a file. `hickory`: `HickoryResolver` knows how long a
 //! name's addresses are valid.
+//! `tower`: `ConnectService` connects hyper-util's client through a pool.
 //! `tokio-uring`: shards may host tokio-uring (Linux). `sim`: a scripted network for tests.
 //!
 //! # Kernel
@@ -150,6 +151,8 @@ mod stats;
 #[cfg(not(any(loom, model)))]
 mod streams;
 mod sync;
+#[cfg(all(not(any(loom, model)), feature = "tower"))]
+mod tower;
 #[cfg(not(any(loom, model)))]
 mod worker;
 
@@ -187,6 +190,11 @@ pub use self::{
     sockets::{Keepalive, PortWindow, SocketOptions},
     stats::{BackendReport, GroupStats, PoolStats, ShardStats},
     streams::{StreamGroup, StreamLease, StreamStats},
+};
+#[cfg(all(not(any(loom, model)), feature = "tower"))]
+pub use self::{
+    endpoint::UriError,
+    tower::{ConnectService, HttpsError, PoolClosed, PooledIo},
 };
 
 /// The engine's inside, for the models and the fuzzer. No part of the public interface.
