@@ -398,10 +398,8 @@ on_both_drivers! {
 
     #[cfg(unix)]
     async fn a_function_may_lead_anywhere(backend) {
-        let folder = std::env::temp_dir().join(format!("corepool-tower-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let path = folder.join(format!("{backend}.sock"));
-        let _ = std::fs::remove_file(&path);
+        let name = format!("corepool-tower-{}-{backend}.sock", std::process::id());
+        let path = std::env::temp_dir().join(name);
         let listener = tokio::net::UnixListener::bind(&path).unwrap();
         let counts = Arc::<Counts>::default();
         let (_gate, opened) = watch::channel(true);

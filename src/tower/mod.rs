@@ -17,18 +17,18 @@ use crate::{BoxError, CheckoutError, Connector, Endpoint, Pool, Transport};
 
 /// Connects hyper-util's client (`hyper_util::client::legacy::Client`) through a pool.
 ///
-/// That client keeps connections itself and uses them again, so all that it asks for, and all that
-/// it gets here, are connections that nobody used before: a spare that rests
-/// (`capacity.min_idle`, [`Group::warm_up`](crate::Group::warm_up), preconnect), or a dial. What a
-/// request was sent on never comes back: hyper drops it when it is done with it, and the pool closes
-/// it.
+/// That client keeps connections itself and uses them again. So all that it asks for, and all that
+/// it gets here, are connections that nobody used before: a spare that rests (`capacity.min_idle`,
+/// [`Group::warm_up`](crate::Group::warm_up), preconnect), or a dial. What a request was sent on
+/// never comes back: hyper drops it when it is done with it, and the pool closes it.
 ///
-/// So this pool's own reuse is no part of it. What it gives to the client is everything before the
-/// first byte: spares, dials in batches, limits ([`CheckoutError`] when they are reached),
-/// a circuit breaker with a backoff, a resolver that knows how long an answer is valid, RFC 8305,
-/// endpoints with a source address, a mark, a PROXY header or a unix path, statistics and alerts.
-/// To have requests pooled by this crate, send them by its own connections
-/// (`Http1Connector`, feature `http1`) instead of hyper-util's client.
+/// So this pool's own reuse is no part of it; a client that keeps nothing
+/// (`pool_max_idle_per_host(0)`) takes a new connection for each request. What the pool gives is
+/// everything before the first byte: spares, dials in batches, limits ([`CheckoutError`] when they
+/// are reached), a circuit breaker with a backoff, a resolver that knows how long an answer is
+/// valid, RFC 8305, endpoints with a source address, a mark, a PROXY header or a unix path,
+/// statistics and alerts. To have requests pooled by this crate, send them by its own connections
+/// (`Http1Connector`, feature `http1`) instead of that client.
 ///
 /// ```
 /// # async fn run(origin: std::net::SocketAddr) -> Result<(), Box<dyn std::error::Error>> {
@@ -61,9 +61,9 @@ use crate::{BoxError, CheckoutError, Connector, Endpoint, Pool, Transport};
 ///   ([`Shard::spawn`](crate::Shard::spawn)) to save a wake-up across cores for each exchange.
 ///
 /// # Errors
-/// In the box is a [`CheckoutError`], a [`UriError`](crate::UriError), an [`HttpsError`], or whatever
-/// [`Self::with_endpoints`]' function gives; [`PoolClosed`] comes from `poll_ready`. The client's
-/// error has the box as its source.
+/// In the box is a [`CheckoutError`], a [`UriError`](crate::UriError), an [`HttpsError`], or what
+/// the function of [`Self::with_endpoints`] gives; [`PoolClosed`] comes from `poll_ready`. The
+/// client's error has it as its source.
 ///
 /// # Cancel safety
 /// As for [`Group::checkout`](crate::Group::checkout): a dial whose caller left goes on, and is the
@@ -95,9 +95,9 @@ impl<C: Connector<Connection: Transport>> ConnectService<C> {
         Self { pool, endpoints: Arc::new(http_only) }
     }
 
-    /// Endpoints by a function of one's own: for tags and sources, for unix sockets, and for `https`
-    /// where the connector speaks TLS. It is called once for each new connection; the client asks
-    /// by scheme, host and port alone, and reuses connections by these.
+    /// Endpoints by a function of one's own: for tags and sources, for unix sockets, and for
+    /// `https` where the connector speaks TLS. It is called once for each new connection; the
+    /// client asks by scheme, host and port alone, and reuses connections by these.
     ///
     /// ```
     /// # use corepool::{ConnectService, Endpoint, Pool, StreamConnector};
