@@ -65,6 +65,7 @@
 //! pools both, as the peer speaks it, and `HttpClient` sends requests over them.
 //! `serde`: [`Settings`] can be read from a file. `hickory`: `HickoryResolver` knows how long a
 //! name's addresses are valid.
+//! `tower`: `ConnectService` connects hyper-util's client through a pool.
 //! `tokio-uring`: shards may host tokio-uring (Linux). `sim`: a scripted network for tests.
 //!
 //! # Kernel
@@ -154,6 +155,8 @@ mod stats;
 #[cfg(not(any(loom, model)))]
 mod streams;
 mod sync;
+#[cfg(all(not(any(loom, model)), feature = "tower"))]
+mod tower;
 #[cfg(not(any(loom, model)))]
 mod worker;
 
@@ -165,8 +168,12 @@ pub use self::connector::{
 };
 #[cfg(all(not(any(loom, model)), target_os = "linux", feature = "tokio-uring"))]
 pub use self::connector::{TokioUring, TokioUringConnector};
+#[cfg(all(not(any(loom, model)), any(feature = "http", feature = "tower")))]
+pub use self::endpoint::UriError;
 #[cfg(all(not(any(loom, model)), feature = "hickory"))]
 pub use self::resolve::HickoryResolver;
+#[cfg(all(not(any(loom, model)), feature = "tower"))]
+pub use self::tower::{ConnectService, HttpsError, PoolClosed, PooledIo};
 #[cfg(not(any(loom, model)))]
 pub use self::{
     backend::{Backend, ParseBackendError, Socket},
@@ -200,8 +207,7 @@ pub use self::{
 pub use self::{
     connector::{Http, HttpConnector},
     http::{
-        HttpBody, HttpClient, HttpLease, HttpOrigin, RequestError, RequestErrorKind, UriError,
-        endpoint_of,
+        HttpBody, HttpClient, HttpLease, HttpOrigin, RequestError, RequestErrorKind, endpoint_of,
     },
 };
 

@@ -63,12 +63,14 @@ impl FromStr for Address {
         let digits = Some(port).filter(|port| port.bytes().all(|digit| digit.is_ascii_digit()));
         let port = digits.and_then(|port| port.parse().ok()).filter(|port| *port != 0);
         let port = port.ok_or_else(error)?;
-        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-        if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(allowed) {
-            return Err(error());
-        }
-        Ok(Self::Host(name.into(), port))
+        if is_name(name) { Ok(Self::Host(name.into(), port)) } else { Err(error()) }
     }
+}
+
+/// Whether a text may be a host's name.
+pub(super) fn is_name(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    !name.is_empty() && name.len() <= MAX_NAME && name.chars().all(allowed)
 }
 
 impl fmt::Display for Address {

@@ -5,6 +5,8 @@ mod address;
 pub(crate) mod fuzz;
 mod hashing;
 mod tls;
+#[cfg(any(feature = "http", feature = "tower"))]
+mod uri;
 
 use core::{fmt, str::FromStr};
 use std::{
@@ -15,6 +17,8 @@ use std::{
 
 use self::address::Address;
 pub(crate) use self::hashing::Hashing;
+#[cfg(any(feature = "http", feature = "tower"))]
+pub use self::uri::UriError;
 pub use self::{
     address::ParseEndpointError,
     tls::{TlsIdentity, Verification},

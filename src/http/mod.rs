@@ -12,5 +12,5 @@ pub use self::{
     client::{HttpClient, HttpOrigin},
     error::{RequestError, RequestErrorKind},
     lease::HttpLease,
-    uri::{UriError, endpoint_of},
+    uri::endpoint_of,
 };
