@@ -162,7 +162,7 @@ pub use self::{
     config::Host,
     connector::{
         Condition, Connection, Connector, Inspect, Multiplexed, Raw, RawConnector, Stream,
-        StreamConnector, Tcp, TcpConnector,
+        StreamConnector, Tcp, TcpConnector, Transport,
     },
     control::Adoption,
     endpoint::{Endpoint, ParseEndpointError, TlsIdentity, Verification},

@@ -10,6 +10,7 @@ mod stream;
 mod tcp;
 #[cfg(all(target_os = "linux", feature = "tokio-uring"))]
 mod tokio_uring;
+mod transport;
 
 #[cfg(feature = "http1")]
 pub use http1::{ExchangeError, Http1, Http1Body, Http1Connector};
@@ -18,6 +19,7 @@ pub use stream::{Stream, StreamConnector};
 pub use tcp::{Tcp, TcpConnector};
 #[cfg(all(target_os = "linux", feature = "tokio-uring"))]
 pub use tokio_uring::{TokioUring, TokioUringConnector};
+pub use transport::Transport;
 
 use crate::{BoxError, Endpoint, Host, Socket, StreamMeter};
 

@@ -17,16 +17,17 @@ use hyper::{
 use tokio::time::timeout;
 
 use super::{Condition, Http1, Http1Connector, Outgoing};
-use crate::{BoxError, Endpoint, Pooled};
+use crate::{BoxError, Connector, Endpoint, Pooled, StreamConnector, Transport};
 
 /// How long the rest of a request may take after its response is complete.
 const READY_TIMEOUT: Duration = Duration::from_secs(5);
 
-impl<B> Pooled<Http1Connector<B>>
+impl<B, T> Pooled<Http1Connector<B, T>>
 where
     B: Body + Send + 'static,
     B::Data: Send,
     B::Error: Into<BoxError>,
+    T: Connector<Connection: Transport>,
 {
     /// Sends a request and waits for the head of its response. The response's body takes the
     /// connection along: it goes back to the pool when the body has been read to its end, and is
@@ -46,7 +47,7 @@ where
     pub async fn exchange(
         mut self,
         request: Request<B>,
-    ) -> Result<Response<Http1Body<B>>, ExchangeError<B>> {
+    ) -> Result<Response<Http1Body<B, T>>, ExchangeError<B>> {
         let received = self.traffic.received();
         match self.send(request).await {
             Ok(response) => Ok(response.map(|body| Http1Body::new(body, self))),
@@ -137,25 +138,28 @@ impl<B> core::error::Error for ExchangeError<B> {
 /// A response's body, and with it the connection that it comes from; see [`Pooled::exchange`].
 ///
 /// Whoever reads it drives the connection: while nobody does, the peer is not read either.
-pub struct Http1Body<B: Body + Send + 'static>
-where
-    B::Data: Send,
-    B::Error: Into<BoxError>,
-{
-    body: Incoming,
-    /// `None` once it has gone back, or ended.
-    connection: Option<Pooled<Http1Connector<B>>>,
-    /// How the body broke off, still to be told.
-    broken: Option<hyper::Error>,
-}
-
-impl<B> Http1Body<B>
+pub struct Http1Body<B, T = StreamConnector>
 where
     B: Body + Send + 'static,
     B::Data: Send,
     B::Error: Into<BoxError>,
+    T: Connector<Connection: Transport>,
 {
-    fn new(body: Incoming, connection: Pooled<Http1Connector<B>>) -> Self {
+    body: Incoming,
+    /// `None` once it has gone back, or ended.
+    connection: Option<Pooled<Http1Connector<B, T>>>,
+    /// How the body broke off, still to be told.
+    broken: Option<hyper::Error>,
+}
+
+impl<B, T> Http1Body<B, T>
+where
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+    T: Connector<Connection: Transport>,
+{
+    fn new(body: Incoming, connection: Pooled<Http1Connector<B, T>>) -> Self {
         let mut this = Self { body, connection: Some(connection), broken: None };
         if this.body.is_end_stream() {
             this.finish();
@@ -182,11 +186,12 @@ where
     }
 }
 
-impl<B> Pooled<Http1Connector<B>>
+impl<B, T> Pooled<Http1Connector<B, T>>
 where
     B: Body + Send + 'static,
     B::Data: Send,
     B::Error: Into<BoxError>,
+    T: Connector<Connection: Transport>,
 {
     /// The peer answered before it had the whole request. Whether the rest goes through decides
     /// what becomes of the connection.
@@ -218,11 +223,12 @@ impl<B> From<TrySendError<Request<Outgoing<B>>>> for Unanswered<B> {
     }
 }
 
-impl<B> Http1<B>
+impl<B, S> Http1<B, S>
 where
     B: Body + Send + 'static,
     B::Data: Send,
     B::Error: Into<BoxError>,
+    S: Transport,
 {
     /// Sends a request and waits for the head of the response. Its body is read by
     /// [`Self::poll_frame`].
@@ -250,11 +256,12 @@ where
     }
 }
 
-impl<B> Body for Http1Body<B>
+impl<B, T> Body for Http1Body<B, T>
 where
     B: Body + Send + 'static,
     B::Data: Send,
     B::Error: Into<BoxError>,
+    T: Connector<Connection: Transport>,
 {
     type Data = Bytes;
     type Error = hyper::Error;
@@ -299,11 +306,12 @@ where
     }
 }
 
-impl<B> fmt::Debug for Http1Body<B>
+impl<B, T> fmt::Debug for Http1Body<B, T>
 where
     B: Body + Send + 'static,
     B::Data: Send,
     B::Error: Into<BoxError>,
+    T: Connector<Connection: Transport>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Http1Body").field("body", &self.body).finish_non_exhaustive()

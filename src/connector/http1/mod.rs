@@ -17,8 +17,6 @@ use core::{
     pin::{Pin, pin},
     task::{Context, Poll, Waker},
 };
-#[cfg(unix)]
-use std::os::fd::{AsRawFd, RawFd};
 use std::{error::Error as _, io, sync::Arc};
 
 use hyper::{
@@ -36,13 +34,11 @@ use self::{
     mover::Mover,
     wire::{Outgoing, Traffic, Wire},
 };
-#[cfg(unix)]
-use super::look;
-use super::{Condition, Connection, Connector, Inspect};
-use crate::{BoxError, Endpoint, Socket};
+use super::{Condition, Connection, Connector, Inspect, Stream, StreamConnector, Transport};
+use crate::{BoxError, Endpoint, Host, Socket};
 
-/// Pools HTTP/1 connections, over TCP or unix sockets; [`Pooled::exchange`](crate::Pooled::exchange)
-/// sends a request on one.
+/// Pools HTTP/1 connections, over TCP or unix sockets or what else `T` makes of those;
+/// [`Pooled::exchange`](crate::Pooled::exchange) sends a request on one.
 ///
 /// ```no_run
 /// use corepool::{Http1Connector, Pool};
@@ -59,24 +55,23 @@ use crate::{BoxError, Endpoint, Socket};
 /// # Ok(())
 /// # }
 /// ```
-pub struct Http1Connector<B> {
+pub struct Http1Connector<B, T = StreamConnector> {
     builder: http1::Builder,
+    transport: T,
     body: PhantomData<fn(B)>,
 }
 
 /// A pooled HTTP/1 connection.
-pub struct Http1<B: Body + 'static> {
+pub struct Http1<B: Body + 'static, S: Transport = Stream> {
     sender: SendRequest<Outgoing<B>>,
     /// What moves the bytes, unless it is a task's.
-    mover: Option<Mover<B>>,
+    mover: Option<Mover<B, S>>,
     task: Option<Task>,
     /// How it ended, if the mover has.
     ended: Option<Condition>,
     traffic: Arc<Traffic>,
     /// Of the shard that dialled it.
     runtime: Handle,
-    #[cfg(unix)]
-    fd: RawFd,
 }
 
 /// It would go on for as long as somebody holds a body, and with it a socket that the pool has
@@ -97,22 +92,42 @@ impl<B> Http1Connector<B> {
 
     /// Settings of one's own: buffer sizes, limits on headers, how lenient to be.
     pub fn with_builder(builder: http1::Builder) -> Self {
-        Self { builder, body: PhantomData }
+        Self { builder, transport: StreamConnector, body: PhantomData }
     }
 }
 
-impl<B> Connector for Http1Connector<B>
+impl<B, T> Http1Connector<B, T> {
+    /// The same over what another connector makes of a socket: TLS, say.
+    ///
+    /// Where that agrees on an application protocol with the peer (ALPN) and it is not HTTP/1, the
+    /// dial fails.
+    pub fn over<U>(self, transport: U) -> Http1Connector<B, U> {
+        Http1Connector { builder: self.builder, transport, body: PhantomData }
+    }
+}
+
+impl<B, T> Connector for Http1Connector<B, T>
 where
     B: Body + Send + 'static,
     B::Data: Send,
     B::Error: Into<BoxError>,
+    T: Connector<Connection: Transport>,
 {
-    type Connection = Http1<B>;
+    type Connection = Http1<B, T::Connection>;
 
-    async fn connect(&self, socket: Socket, _: &Endpoint) -> Result<Http1<B>, BoxError> {
-        let stream = socket.into_stream()?;
-        #[cfg(unix)]
-        let fd = stream.as_raw_fd();
+    const SHARD_LOCAL: bool = T::SHARD_LOCAL;
+    const HOST: Option<Host> = T::HOST;
+
+    async fn connect(
+        &self,
+        socket: Socket,
+        endpoint: &Endpoint,
+    ) -> Result<Self::Connection, BoxError> {
+        let stream = self.transport.connect(socket, endpoint).await?;
+        if let Some(other) = stream.alpn_protocol().filter(|name| !name.starts_with(b"http/1.")) {
+            let other = other.escape_ascii();
+            return Err(format!("HTTP/1 was wanted, and {other} was agreed on by ALPN").into());
+        }
         let traffic = Arc::<Traffic>::default();
         let wire = TokioIo::new(Wire::new(stream, Arc::clone(&traffic)));
         let (sender, moving) = self.builder.handshake(wire).await?;
@@ -123,8 +138,6 @@ where
             ended: None,
             traffic,
             runtime: Handle::current(),
-            #[cfg(unix)]
-            fd,
         };
         // hyper calls a connection ready once it has been polled.
         let ready = poll_fn(|cx| {
@@ -138,11 +151,12 @@ where
     }
 }
 
-impl<B> Connection for Http1<B>
+impl<B, S> Connection for Http1<B, S>
 where
     B: Body + Send + 'static,
     B::Data: Send,
     B::Error: Into<BoxError>,
+    S: Transport,
 {
     /// Usable when the last response was read to its end, the request was sent to its end, and
     /// the connection is open. While the reactor has seen nothing, which is the rule, a glance
@@ -154,8 +168,7 @@ where
             Some(found) => found,
             None if self.sender.is_closed() => Condition::Closed,
             None if !self.is_ready() => Condition::Unusable,
-            // A task may close the socket as we look, and another may have its number.
-            None if how == Inspect::Peek && self.task.is_none() => self.peek(),
+            None if how == Inspect::Peek => self.peek(),
             None => Condition::Usable,
         }
     }
@@ -165,11 +178,11 @@ where
     }
 
     fn into_socket(self) -> Option<Socket> {
-        Some(self.mover?.into_moving().into_parts().io.into_inner().into_stream().into())
+        self.mover?.into_moving().into_parts().io.into_inner().into_stream().into_socket()
     }
 }
 
-impl<B: Body + 'static> Http1<B> {
+impl<B: Body + 'static, S: Transport> Http1<B, S> {
     /// Bytes that the peer has sent on the connection so far.
     pub fn bytes_received(&self) -> u64 {
         self.traffic.received()
@@ -180,27 +193,28 @@ impl<B: Body + 'static> Http1<B> {
         // What hyper has taken and not sent yet, a task sends, whoever has the connection then.
         self.sender.is_ready() && (self.task.is_some() || !self.traffic.is_sending())
     }
-
-    /// What the kernel knows that the reactor has not been told yet.
-    fn peek(&self) -> Condition {
-        #[cfg(unix)]
-        let found = look::condition(&look::peek(&self.fd));
-        #[cfg(not(unix))]
-        let found = Condition::Usable;
-        match found {
-            // Not to be taken for a greeting: hyper would take it for a response.
-            Condition::UnexpectedBytes if self.traffic.sent() == 0 => Condition::Unusable,
-            found => found,
-        }
-    }
 }
 
-impl<B> Http1<B>
+impl<B, S> Http1<B, S>
 where
     B: Body + Send + 'static,
     B::Data: Send,
     B::Error: Into<BoxError>,
+    S: Transport,
 {
+    /// Has hyper read what the kernel knows and the reactor has not been told yet. hyper has the
+    /// stream, and only the stream can tell what on its socket is meant for hyper.
+    #[cold]
+    fn peek(&mut self) -> Condition {
+        if let Some(mover) = &self.mover {
+            self.traffic.peek(true);
+            mover.ring();
+            self.drive_unheard();
+            self.traffic.peek(false);
+        }
+        self.ended.unwrap_or(Condition::Usable)
+    }
+
     /// Moves what there is to move, unless a task does.
     fn drive(&mut self) {
         let (Some(mover), None) = (&mut self.mover, self.ended) else {
@@ -221,13 +235,17 @@ where
 
     #[cold]
     fn condition(&self, error: &hyper::Error) -> Condition {
-        match error.source() {
-            Some(cause) if cause.is::<io::Error>() => Condition::Reset,
+        let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+        let found = match cause {
+            Some(cause) => wire::condition(cause),
             // It came in the place of a response, if of none that was asked for.
             None if error.is_incomplete_message() => Condition::Closed,
-            // See `peek` for the one on which nothing was asked yet.
-            _ if self.traffic.sent() == 0 => Condition::Unusable,
-            _ => Condition::UnexpectedBytes,
+            None => Condition::UnexpectedBytes,
+        };
+        match found {
+            // Not to be taken for a greeting: hyper would take it for a response.
+            Condition::UnexpectedBytes if self.traffic.sent() == 0 => Condition::Unusable,
+            found => found,
         }
     }
 
@@ -315,17 +333,48 @@ impl<B> Default for Http1Connector<B> {
     }
 }
 
-impl<B> fmt::Debug for Http1Connector<B> {
+impl<B, T: fmt::Debug> fmt::Debug for Http1Connector<B, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Http1Connector").field("builder", &self.builder).finish()
+        f.debug_struct("Http1Connector")
+            .field("builder", &self.builder)
+            .field("transport", &self.transport)
+            .finish_non_exhaustive()
     }
 }
 
-impl<B: Body + 'static> fmt::Debug for Http1<B> {
+impl<B: Body + 'static, S: Transport> fmt::Debug for Http1<B, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Http1")
             .field("sender", &self.sender)
             .field("traffic", &self.traffic)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::{io::Write as _, os::unix::net::UnixStream};
+
+    use super::*;
+
+    /// Nothing here lets the reactor have its turn.
+    #[tokio::test]
+    async fn a_peek_sees_what_the_reactor_was_not_told_yet() {
+        for (peer_goes, found) in [(false, Condition::Unusable), (true, Condition::Closed)] {
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            ours.set_nonblocking(true).unwrap();
+            let endpoint = Endpoint::unix("/run/origin");
+            let connector = Http1Connector::<String>::new();
+            let mut http1 = connector.connect(Socket::from(ours), &endpoint).await.unwrap();
+            assert_eq!(http1.inspect(Inspect::Peek), Condition::Usable);
+            if peer_goes {
+                drop(theirs);
+            } else {
+                theirs.write_all(b"unasked").unwrap();
+            }
+            assert_eq!(http1.inspect(Inspect::Glance), Condition::Usable);
+            assert_eq!(http1.inspect(Inspect::Peek), found);
+            assert_eq!(http1.inspect(Inspect::Glance), found, "it has ended");
+        }
     }
 }

@@ -11,13 +11,13 @@ use hyper::{body::Body, client::conn::http1};
 use hyper_util::rt::TokioIo;
 
 use super::wire::{Outgoing, Wire};
-use crate::{BoxError, bell::Bell};
+use crate::{BoxError, Transport, bell::Bell};
 
 /// What hyper calls a connection.
-pub(super) type Moving<B> = http1::Connection<TokioIo<Wire>, Outgoing<B>>;
+pub(super) type Moving<B, S> = http1::Connection<TokioIo<Wire<S>>, Outgoing<B>>;
 
-pub(super) struct Mover<B: Body + 'static> {
-    moving: Box<Moving<B>>,
+pub(super) struct Mover<B: Body + 'static, S: Transport> {
+    moving: Box<Moving<B, S>>,
     bell: Arc<Bell>,
     /// Rings the bell.
     ringer: Waker,
@@ -35,13 +35,14 @@ impl Wake for Bell {
     }
 }
 
-impl<B> Mover<B>
+impl<B, S> Mover<B, S>
 where
     B: Body + Send + 'static,
     B::Data: Send,
     B::Error: Into<BoxError>,
+    S: Transport,
 {
-    pub(super) fn new(moving: Moving<B>) -> Self {
+    pub(super) fn new(moving: Moving<B, S>) -> Self {
         // Rung: like any future it wants to be polled once.
         let bell = Arc::new(Bell::rung());
         let ringer = Waker::from(Arc::clone(&bell));
@@ -82,7 +83,12 @@ where
         }
     }
 
-    pub(super) fn into_moving(self) -> Box<Moving<B>> {
+    /// Has it polled the next time, whether or not there is something to move.
+    pub(super) fn ring(&self) {
+        self.bell.ring();
+    }
+
+    pub(super) fn into_moving(self) -> Box<Moving<B, S>> {
         self.moving
     }
 }

@@ -12,7 +12,7 @@ use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{
-    Stream,
+    Condition, Inspect, Transport,
     sync::{AtomicBool, AtomicU64, Ordering},
 };
 
@@ -26,6 +26,8 @@ pub(super) struct Traffic {
     uploading: AtomicBool,
     /// The socket took less than hyper had for it.
     congested: AtomicBool,
+    /// The next read is to look at the socket itself, whatever the reactor knows.
+    peeking: AtomicBool,
 }
 
 impl Traffic {
@@ -43,21 +45,46 @@ impl Traffic {
     pub(super) fn is_sending(&self) -> bool {
         self.uploading.load(Ordering::Relaxed) || self.congested.load(Ordering::Relaxed)
     }
+
+    /// Whether reads from here on look at the socket itself.
+    pub(super) fn peek(&self, peeking: bool) {
+        self.peeking.store(peeking, Ordering::Relaxed);
+    }
+}
+
+/// What a look at the stream has found, as the error of a read.
+#[derive(Debug, thiserror::Error)]
+#[error("found {0:?}")]
+struct Found(Condition);
+
+/// What an error of the stream says of the connection.
+#[cold]
+pub(super) fn condition(error: &io::Error) -> Condition {
+    match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        Some(&Found(condition)) => condition,
+        None => match error.kind() {
+            // A TLS peer's FIN that came without its close_notify.
+            io::ErrorKind::UnexpectedEof => Condition::Closed,
+            // What came is no record of the TLS session.
+            io::ErrorKind::InvalidData => Condition::Unusable,
+            _ => Condition::Reset,
+        },
+    }
 }
 
 /// A stream that counts what is read from it and written to it.
 #[derive(Debug)]
-pub(super) struct Wire {
-    stream: Stream,
+pub(super) struct Wire<S> {
+    stream: S,
     traffic: Arc<Traffic>,
 }
 
-impl Wire {
-    pub(super) fn new(stream: Stream, traffic: Arc<Traffic>) -> Self {
+impl<S> Wire<S> {
+    pub(super) fn new(stream: S, traffic: Arc<Traffic>) -> Self {
         Self { stream, traffic }
     }
 
-    pub(super) fn into_stream(self) -> Stream {
+    pub(super) fn into_stream(self) -> S {
         self.stream
     }
 
@@ -70,12 +97,18 @@ impl Wire {
     }
 }
 
-impl AsyncRead for Wire {
+impl<S: Transport> AsyncRead for Wire<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.traffic.peeking.load(Ordering::Relaxed) {
+            let found = self.stream.inspect(Inspect::Peek);
+            if found != Condition::Usable {
+                return Poll::Ready(Err(io::Error::other(Found(found))));
+            }
+        }
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
         let count = buf.filled().len() - before;
@@ -84,7 +117,7 @@ impl AsyncRead for Wire {
     }
 }
 
-impl AsyncWrite for Wire {
+impl<S: Transport> AsyncWrite for Wire<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -96,11 +129,14 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        // TLS takes more than the socket does, and owns up to it here.
+        self.traffic.congested.store(flushed.is_pending(), Ordering::Relaxed);
+        flushed
     }
 
-    /// Nothing: the pool, or who has the connection last, closes the socket next, and the FIN goes
-    /// out with that.
+    /// Nothing: the pool, or who has the connection last, closes the stream next, and what is to
+    /// be said at the end, a FIN at the least, goes out with that.
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
