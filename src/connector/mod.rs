@@ -62,13 +62,13 @@ pub trait Connector: Send + Sync + 'static {
     const HOST: Option<Host> = None;
 
     /// Makes a socket ready for use. Runs on the shard's thread, inside its runtime, and counts
-    /// towards the connect timeout.
+    /// towards the dial's total timeout.
     ///
     /// # Errors
     /// What goes wrong reaches one waiting caller as the source of a [`crate::DialError`].
     ///
     /// # Cancel safety
-    /// The future is dropped at the connect timeout; what it holds must close itself on drop.
+    /// The future is dropped at the total timeout; what it holds must close itself on drop.
     fn connect(
         &self,
         socket: Socket,
