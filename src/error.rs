@@ -187,6 +187,10 @@ impl DialError {
     /// Whether it was our own doing and says nothing of the endpoint.
     pub(crate) fn is_local(&self) -> bool {
         let source = self.0.source.as_ref();
+        #[cfg(feature = "tls")]
+        if source.and_then(|source| source.downcast_ref()).is_some_and(crate::TlsError::is_ours) {
+            return true;
+        }
         matches!(
             self.kind(),
             DialErrorKind::Descriptors | DialErrorKind::Ports | DialErrorKind::Backend

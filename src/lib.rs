@@ -55,12 +55,14 @@
 //! [`alerts`] what is wrong with it. [`sizing`] helps to choose.
 //!
 //! # What it does not do (yet)
-//! It does not speak TLS or share HTTP/2 connections. It does not retry: it tells what a retry needs
+//! It does not share HTTP/2 connections. It does not retry: it tells what a retry needs
 //! to know ([`Pooled::is_reused`], [`Pooled::was_written`], [`Group::checkout_fresh`]) and keeps a
 //! budget ([`RetryBudget`]).
 //!
 //! # Features
 //! All off by default; each only adds. `http1`: `Http1Connector` pools hyper's HTTP/1 connections.
+//! `tls`: `TlsConnector` pools connections under TLS (rustls), which HTTP/1 can be put on; the
+//! cryptography is the user's choice.
 //! `serde`: [`Settings`] can be read from a file. `hickory`: `HickoryResolver` knows how long a
 //! name's addresses are valid.
 //! `tokio-uring`: shards may host tokio-uring (Linux). `sim`: a scripted network for tests.
@@ -151,6 +153,8 @@ mod worker;
 
 #[cfg(all(not(any(loom, model)), feature = "http1"))]
 pub use self::connector::{ExchangeError, Http1, Http1Body, Http1Connector};
+#[cfg(all(not(any(loom, model)), feature = "tls"))]
+pub use self::connector::{TlsConnector, TlsConnectorBuilder, TlsError, TlsStream};
 #[cfg(all(not(any(loom, model)), target_os = "linux", feature = "tokio-uring"))]
 pub use self::connector::{TokioUring, TokioUringConnector};
 #[cfg(all(not(any(loom, model)), feature = "hickory"))]

@@ -8,6 +8,8 @@ mod look;
 mod raw;
 mod stream;
 mod tcp;
+#[cfg(feature = "tls")]
+mod tls;
 #[cfg(all(target_os = "linux", feature = "tokio-uring"))]
 mod tokio_uring;
 mod transport;
@@ -17,6 +19,8 @@ pub use http1::{ExchangeError, Http1, Http1Body, Http1Connector};
 pub use raw::{Raw, RawConnector};
 pub use stream::{Stream, StreamConnector};
 pub use tcp::{Tcp, TcpConnector};
+#[cfg(feature = "tls")]
+pub use tls::{TlsConnector, TlsConnectorBuilder, TlsError, TlsStream};
 #[cfg(all(target_os = "linux", feature = "tokio-uring"))]
 pub use tokio_uring::{TokioUring, TokioUringConnector};
 pub use transport::Transport;
