@@ -8,17 +8,25 @@
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     env, fmt, fs,
-    net::{SocketAddr, TcpListener},
+    net::TcpListener,
     pin::pin,
     process::{self, Command, ExitCode, Stdio},
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     task::{Context, Poll, Waker},
     thread,
 };
 
 use corepool::{
     BoxError, Connection, Connector, Endpoint, Group, Multiplexed, Pool, RawConnector, Socket,
-    StreamGroup, StreamMeter, TcpConnector, settings::Order,
+    StreamGroup, StreamMeter, TcpConnector, TlsConnector, TlsIdentity, Verification,
+    settings::Order,
+};
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use tokio_rustls::rustls::{
+    ServerConfig, ServerConnection, crypto::ring, pki_types::PrivateKeyDer,
 };
 
 /// Counts what the program allocates.
@@ -45,9 +53,10 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 /// What is counted: a name, and what it stands for.
-const OPERATIONS: [(&str, &str); 9] = [
+const OPERATIONS: [(&str, &str); 10] = [
     ("hit_raw", "try_checkout and release, RawConnector"),
     ("hit_tcp", "the same, TcpConnector"),
+    ("hit_tls", "the same, TlsConnector"),
     ("hit_raw_lifo", "the same, RawConnector, LIFO"),
     ("hit_raw_drop", "the same, the guard dropped unused"),
     ("hit_raw_awaited", "checkout().await and release, RawConnector"),
@@ -221,7 +230,16 @@ fn run(operation: &str, count: u64) -> u64 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("its address");
     // Holds what it accepts, until the program ends.
+    if operation == "hit_tls" {
+        hold_secure(listener);
+        let identity = TlsIdentity::new("localhost").with_verification(Verification::Off);
+        let provider = ring::default_provider().into();
+        let tls = TlsConnector::builder().crypto_provider(provider).build().expect("a connector");
+        let endpoint = Endpoint::from(address).with_tls(identity);
+        return on_shard(tls, endpoint, Order::Fifo, operation, count);
+    }
     thread::spawn(move || listener.incoming().collect::<Vec<_>>());
+    let address = Endpoint::from(address);
     match operation {
         "stream" => shared(address, count),
         "hit_tcp" => on_shard(TcpConnector, address, Order::Fifo, operation, count),
@@ -230,9 +248,31 @@ fn run(operation: &str, count: u64) -> u64 {
     }
 }
 
+/// Holds what it accepts, under TLS.
+fn hold_secure(listener: TcpListener) {
+    let names = ["localhost".to_owned()];
+    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(names).expect("a key");
+    let key = PrivateKeyDer::Pkcs8(signing_key.serialize_der().into());
+    let config = ServerConfig::builder_with_provider(ring::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![cert.der().clone()], key)
+        .expect("its key");
+    let config = Arc::new(config);
+    let secure = move |mut socket| {
+        let mut session = ServerConnection::new(Arc::clone(&config)).expect("a session");
+        while session.is_handshaking() || session.wants_write() {
+            session.complete_io(&mut socket).expect("a handshake");
+        }
+        (session, socket)
+    };
+    thread::spawn(move || listener.incoming().flatten().map(secure).collect::<Vec<_>>());
+}
+
 fn on_shard<C: Connector>(
     connector: C,
-    address: SocketAddr,
+    endpoint: Endpoint,
     order: Order,
     operation: &str,
     count: u64,
@@ -244,9 +284,8 @@ fn on_shard<C: Connector>(
         .expect("a pool");
     // The same address under many keys: sockets of one origin that nobody mixes up.
     let keys = if operation == "hit_raw_1000" { 1000 } else { 1 };
-    let groups: Vec<Group<C>> = (0..keys)
-        .map(|key| pool.group(Endpoint::from(address).with_tag(key.to_string())))
-        .collect();
+    let groups: Vec<Group<C>> =
+        (0..keys).map(|key| pool.group(endpoint.clone().with_tag(key.to_string()))).collect();
     let idle = operation != "miss_raw";
     let (operation, handle) = (operation.to_owned(), pool.clone());
     let done = pool.shards()[0].spawn(async move {
@@ -286,7 +325,7 @@ impl Connector for SharedConnector {
     }
 }
 
-fn shared(address: SocketAddr, count: u64) -> u64 {
+fn shared(address: Endpoint, count: u64) -> u64 {
     let pool = Pool::builder(SharedConnector).shards(1).build().expect("a pool");
     let group = pool.streams(address);
     let done = pool.shards()[0].spawn(async move {

@@ -228,6 +228,18 @@
 //!   closes it in a batch like any other. A dial is done when the peer's first SETTINGS have come.
 //!   `Http2::send` never waits for a stream: h2 would queue the request, and send a cancelled one all
 //!   the same, head and reset, once a stream came free.
+//! * **A TLS session belongs to one identity.** Each TLS identity has a configuration of rustls of its
+//!   own, and with it its own sessions: what was agreed on without verification, or with another
+//!   client certificate, is resumed by nobody else. The tables behind are immutable and swapped as a
+//!   whole, so that a dial takes no lock and a certificate can be replaced under way; a
+//!   configuration remembers what its labels meant and is made anew when they mean something else.
+//! * **A look at a TLS connection reads.** Under TLS 1.3 a ticket and a response look alike until
+//!   they are decrypted, so what has come at rest is given to the session, without waiting and no
+//!   more than 64 KiB, and judged by what it was. HTTP/1 looks through its transport: hyper's next
+//!   read asks the stream first.
+//! * **Handshakes under way are capped** (256, over all shards). They are the one thing here that
+//!   takes a shard a millisecond at a time: a thousand at once would all end late, and those that
+//!   run out of time have cost as much.
 //! * **Leaks are looked for only where a policy asks**: two stores at a checkout then.
 //!
 //! # Drivers
@@ -282,5 +294,5 @@
 //! ([`PoolEvent::ShardPanicked`](crate::PoolEvent::ShardPanicked)).
 //!
 //! # Not yet
-//! TLS and multiplexed pools; lone dials through tokio where a ring is no gain. The README's limits
+//! Multiplexed pools; lone dials through tokio where a ring is no gain. The README's limits
 //! list says what that means for a user.

@@ -165,7 +165,7 @@ pub enum DialErrorKind {
     Refused,
     /// No route (`EHOSTUNREACH`, `ENETUNREACH`), or the address is not reachable from here.
     Unreachable,
-    /// Not connected, or not ready for use, within the connect timeout.
+    /// Not connected within the connect timeout, or not ready for use within the total one.
     TimedOut,
     /// The host name has no address.
     Resolve,
@@ -200,6 +200,12 @@ impl DialError {
         Self::plain(endpoint, DialErrorKind::TimedOut, detail)
     }
 
+    /// As [`Self::timed_out`], of a connector that is still at its handshake.
+    pub(crate) fn not_ready(endpoint: Endpoint, after: Duration) -> Self {
+        let detail = format!("connected, but not ready for use within {} ms", after.as_millis());
+        Self::plain(endpoint, DialErrorKind::TimedOut, detail)
+    }
+
     /// As [`Self::io`], of one address of a name.
     pub(crate) fn io_at(endpoint: Endpoint, address: Option<SocketAddr>, error: io::Error) -> Self {
         let mut this = Self::io(endpoint, error);
@@ -213,11 +219,15 @@ impl DialError {
 
     /// Whether it was our own doing and says nothing of the endpoint.
     pub(crate) fn is_local(&self) -> bool {
-        let source = self.0.source.as_ref().and_then(|source| source.downcast_ref());
+        let source = self.0.source.as_ref();
+        #[cfg(feature = "tls")]
+        if source.and_then(|source| source.downcast_ref()).is_some_and(crate::TlsError::is_ours) {
+            return true;
+        }
         matches!(
             self.kind(),
             DialErrorKind::Descriptors | DialErrorKind::Ports | DialErrorKind::Backend
-        ) || source.is_some_and(crate::backend::is_refused)
+        ) || source.and_then(|source| source.downcast_ref()).is_some_and(crate::backend::is_refused)
     }
 
     pub(crate) fn io(endpoint: Endpoint, error: io::Error) -> Self {

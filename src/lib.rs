@@ -55,7 +55,7 @@
 //! [`alerts`] what is wrong with it. [`sizing`] helps to choose.
 //!
 //! # What it does not do (yet)
-//! It does not speak TLS or share HTTP/2 connections. It does not retry: it tells what a retry needs
+//! It does not share HTTP/2 connections. It does not retry: it tells what a retry needs
 //! to know ([`Pooled::is_reused`], [`Pooled::was_written`], [`Group::checkout_fresh`]) and keeps a
 //! budget ([`RetryBudget`]).
 //!
@@ -63,6 +63,8 @@
 //! All off by default; each only adds. `http1`: `Http1Connector` pools hyper's HTTP/1 connections.
 //! `http2`: `Http2Connector` pools HTTP/2 connections, on the `h2` crate. `http`: `HttpConnector`
 //! pools both, as the peer speaks it, and `HttpClient` sends requests over them.
+//! `tls`: `TlsConnector` pools connections under TLS (rustls), which HTTP/1 can be put on; the
+//! cryptography is the user's choice.
 //! `serde`: [`Settings`] can be read from a file. `hickory`: `HickoryResolver` knows how long a
 //! name's addresses are valid.
 //! `tower`: `ConnectService` connects hyper-util's client through a pool.
@@ -166,6 +168,8 @@ pub use self::connector::{ExchangeError, Http1, Http1Body, Http1Connector, Speak
 pub use self::connector::{
     Http2, Http2Body, Http2Connector, Http2Keepalive, Http2Options, StreamError, StreamErrorKind,
 };
+#[cfg(all(not(any(loom, model)), feature = "tls"))]
+pub use self::connector::{TlsConnector, TlsConnectorBuilder, TlsError, TlsStream};
 #[cfg(all(not(any(loom, model)), target_os = "linux", feature = "tokio-uring"))]
 pub use self::connector::{TokioUring, TokioUringConnector};
 #[cfg(all(not(any(loom, model)), any(feature = "http", feature = "tower")))]

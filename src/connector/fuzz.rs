@@ -68,6 +68,8 @@ async fn converse(bytes: &mut Bytes<'_>) {
         if http1.inspect(Inspect::Glance) != Condition::Usable {
             break;
         }
+        // The reactor knows all that there is, so the socket itself has no more to say.
+        assert_eq!(http1.inspect(Inspect::Peek), Condition::Usable, "usable at a glance alone");
         let Some(other) = &mut peer else {
             panic!("usable, and the peer has gone");
         };

@@ -12,6 +12,8 @@ mod look;
 mod raw;
 mod stream;
 mod tcp;
+#[cfg(feature = "tls")]
+mod tls;
 #[cfg(all(target_os = "linux", feature = "tokio-uring"))]
 mod tokio_uring;
 mod transport;
@@ -31,6 +33,8 @@ pub use http2::{
 pub use raw::{Raw, RawConnector};
 pub use stream::{Stream, StreamConnector};
 pub use tcp::{Tcp, TcpConnector};
+#[cfg(feature = "tls")]
+pub use tls::{TlsConnector, TlsConnectorBuilder, TlsError, TlsStream};
 #[cfg(all(target_os = "linux", feature = "tokio-uring"))]
 pub use tokio_uring::{TokioUring, TokioUringConnector};
 pub use transport::Transport;
@@ -76,13 +80,13 @@ pub trait Connector: Send + Sync + 'static {
     const HOST: Option<Host> = None;
 
     /// Makes a socket ready for use. Runs on the shard's thread, inside its runtime, and counts
-    /// towards the connect timeout.
+    /// towards the dial's total timeout.
     ///
     /// # Errors
     /// What goes wrong reaches one waiting caller as the source of a [`crate::DialError`].
     ///
     /// # Cancel safety
-    /// The future is dropped at the connect timeout; what it holds must close itself on drop.
+    /// The future is dropped at the total timeout; what it holds must close itself on drop.
     fn connect(
         &self,
         socket: Socket,

@@ -85,6 +85,24 @@ macro_rules! either {
     };
 }
 
+#[cfg(feature = "tls")]
+impl Stream {
+    /// Reads without waiting: at a glance only where the reactor has seen something.
+    pub(super) fn read_at_once(&self, buf: &mut [u8], how: Inspect) -> io::Result<usize> {
+        use io::Read as _;
+        match how {
+            Inspect::Glance => either!(self, stream => stream.try_read(buf)),
+            // The reactor's sockets do not wait.
+            Inspect::Peek => either!(self, stream => (&*socket2::SockRef::from(stream)).read(buf)),
+        }
+    }
+
+    /// Writes without waiting.
+    pub(super) fn write_at_once(&self, buf: &[u8]) -> io::Result<usize> {
+        either!(self, stream => stream.try_write(buf))
+    }
+}
+
 #[cfg(unix)]
 impl AsRawFd for Stream {
     fn as_raw_fd(&self) -> RawFd {

@@ -49,7 +49,7 @@ pub trait Resolver: fmt::Debug + Send + Sync + 'static {
     /// When the name has no address or nobody could be asked. The error should name the host.
     ///
     /// # Cancel safety
-    /// The future is dropped at the connect timeout.
+    /// The future is dropped at the total timeout of the dial.
     fn resolve<'a>(&'a self, name: &'a str) -> Resolving<'a>;
 }
 

@@ -195,10 +195,14 @@ impl<C: Connector> Worker<C> {
             return;
         }
         let timeout = dialing.policy.total_timeout();
+        let is_connected = matches!(dialing.stage, Stage::Preparing(_));
         self.stop(
             slot,
             |attempts| attempts.overdue(now),
-            |endpoint| DialError::timed_out(endpoint, timeout),
+            |endpoint| match is_connected {
+                true => DialError::not_ready(endpoint, timeout),
+                false => DialError::timed_out(endpoint, timeout),
+            },
         );
     }
 
