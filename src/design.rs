@@ -221,6 +221,9 @@
 //!   looked at, closed in a batch. It is polled as a task would be, only after its own waker was
 //!   called: a look at one at rest is a look at a flag. An upload that outlasts its response's head
 //!   gets a task, because who reads the response may stop for as long as the upload does not go on.
+//! * **hyper-util's client gets what nobody used.** It keeps connections and reuses them by rules of
+//!   its own, and does not send a request again that failed on what is a fresh one to it. So
+//!   `ConnectService` gives it spares and dials alone, and what it drops is closed.
 //! * **Leaks are looked for only where a policy asks**: two stores at a checkout then.
 //!
 //! # Drivers
