@@ -240,6 +240,9 @@
 //! * **Handshakes under way are capped** (256, over all shards). They are the one thing here that
 //!   takes a shard a millisecond at a time: a thousand at once would all end late, and those that
 //!   run out of time have cost as much.
+//! * **hyper-util's client gets what nobody used.** It keeps connections and reuses them by rules of
+//!   its own, and does not send a request again that failed on what is a fresh one to it. So
+//!   `ConnectService` gives it spares and dials alone, and what it drops is closed.
 //! * **Leaks are looked for only where a policy asks**: two stores at a checkout then.
 //!
 //! # Drivers

@@ -1,4 +1,5 @@
 //! hyper-util's client over a pool's connections.
+#![cfg(unix)]
 
 #[path = "support/gate.rs"]
 mod gate;
@@ -396,7 +397,6 @@ on_both_drivers! {
         close_and_check(pool).await;
     }
 
-    #[cfg(unix)]
     async fn a_function_may_lead_anywhere(backend) {
         let name = format!("corepool-tower-{}-{backend}.sock", std::process::id());
         let path = std::env::temp_dir().join(name);
