@@ -147,12 +147,6 @@ impl Identities {
         Ok(made)
     }
 
-    /// How many configurations are kept.
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.known.load().len()
-    }
-
     fn make(&self, identity: &TlsIdentity, meaning: Meaning, now: u64) -> Result<Known, TlsError> {
         let name = identity.server_name();
         let server_name = ServerName::try_from(name.to_owned())
