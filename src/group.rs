@@ -78,15 +78,20 @@ impl<C: Connector> Group<C> {
     /// When it has to wait outside a tokio runtime with time enabled.
     #[track_caller]
     pub fn checkout(&self) -> impl Future<Output = Result<Pooled<C>, CheckoutError>> {
-        let caller = Location::caller();
-        async move {
-            let at = self.at()?;
-            let lease = match self.take_idle(at) {
-                Some(lease) => lease,
-                None => self.wait(at, self.deadline()).await?,
-            };
-            Ok(Pooled::new(self.inner(), lease, caller))
-        }
+        self.checkout_for(Location::caller())
+    }
+
+    /// The same for who asks on another's behalf.
+    pub(crate) async fn checkout_for(
+        &self,
+        caller: &'static Location<'static>,
+    ) -> Result<Pooled<C>, CheckoutError> {
+        let at = self.at()?;
+        let lease = match self.take_idle(at) {
+            Some(lease) => lease,
+            None => self.wait(at, self.deadline()).await?,
+        };
+        Ok(Pooled::new(self.inner(), lease, caller))
     }
 
     /// An idle connection, if there is one within reach and nobody waits for it. Never dials.
@@ -95,7 +100,12 @@ impl<C: Connector> Group<C> {
     #[inline(always)]
     #[track_caller]
     pub fn try_checkout(&self) -> Option<Pooled<C>> {
-        let caller = Location::caller();
+        self.try_checkout_for(Location::caller())
+    }
+
+    /// The same for who asks on another's behalf.
+    #[inline]
+    pub(crate) fn try_checkout_for(&self, caller: &'static Location<'static>) -> Option<Pooled<C>> {
         self.take_idle(self.at().ok()?).map(|lease| Pooled::new(self.inner(), lease, caller))
     }
 
@@ -112,8 +122,15 @@ impl<C: Connector> Group<C> {
     /// As for [`Self::checkout`].
     #[track_caller]
     pub fn checkout_fresh(&self) -> impl Future<Output = Result<Pooled<C>, CheckoutError>> {
-        let caller = Location::caller();
-        async move { Ok(Pooled::new(self.inner(), self.fresh().await?, caller)) }
+        self.checkout_fresh_for(Location::caller())
+    }
+
+    /// The same for who asks on another's behalf.
+    pub(crate) async fn checkout_fresh_for(
+        &self,
+        caller: &'static Location<'static>,
+    ) -> Result<Pooled<C>, CheckoutError> {
+        Ok(Pooled::new(self.inner(), self.fresh().await?, caller))
     }
 
     async fn fresh(&self) -> Result<PoolLease<C>, CheckoutError> {

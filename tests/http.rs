@@ -17,8 +17,8 @@ use std::{
 
 use bytes::Bytes;
 use corepool::{
-    Backend, Endpoint, HttpBody, HttpClient, HttpConnector, HttpOrigin, Pool, RequestErrorKind,
-    StreamConnector,
+    Backend, Endpoint, HttpBody, HttpClient, HttpConnector, HttpOrigin, Pool, PoolEvent,
+    RequestErrorKind, StreamConnector,
 };
 use http::{Method, Request, Response, Version};
 use http_body_util::{BodyExt, Full};
@@ -167,6 +167,45 @@ on_both_drivers! {
         assert_eq!(many(&origin, 10, 10).await, [""; 0]);
         assert_eq!(server.seen.most_at_once.load(SeqCst), 1);
         assert!(server.seen.connections.load(SeqCst) <= 11);
+        close_and_check(pool).await;
+    }
+
+    async fn where_nothing_is_agreed_on_the_first_requests_do_not_wait_for_one_connection(backend) {
+        let server = Server::start(None).await;
+        let (pool, client) = client(backend);
+        let origin = client.origin(server.address);
+        let leases = tokio::join!(origin.checkout(), origin.checkout(), origin.checkout());
+        for lease in [leases.0, leases.1, leases.2] {
+            assert!(!lease.unwrap().is_reused(), "each has dialled its own");
+        }
+        let stats = origin.streams().group().stats();
+        assert_eq!((stats.opened, stats.reused), (3, 0));
+        close_and_check(pool).await;
+    }
+
+    async fn a_leak_is_told_with_the_place_that_took_it(backend) {
+        let server = Server::start(None).await;
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let taking = Arc::clone(&told);
+        let pool = tuned(Pool::builder(HttpConnector::<Full<Bytes>>::new()), backend)
+            .endpoint(|policy| policy.health.leak_after_ms = Some(20))
+            .observer(move |event: &PoolEvent<'_>| {
+                if let PoolEvent::LeakSuspected { location, .. } = event {
+                    taking.lock().unwrap().push(location.file());
+                }
+            })
+            .build()
+            .unwrap();
+        let origin = HttpClient::new(pool.clone()).origin(server.address);
+        let held = origin.checkout().await.unwrap();
+        eventually("the leak is told", || *told.lock().unwrap() == [file!()]).await;
+        let held = (held, origin.checkout_fresh().await.unwrap());
+        eventually("both are told", || *told.lock().unwrap() == [file!(); 2]).await;
+        drop(held);
+        // At rest there are two: it is the same with one that is found.
+        let held = origin.checkout().await.unwrap();
+        eventually("all are told", || *told.lock().unwrap() == [file!(); 3]).await;
+        drop(held);
         close_and_check(pool).await;
     }
 

@@ -200,6 +200,12 @@ where
     fn is_exclusive(&self) -> bool {
         matches!(self.0, Kind::Http1 { .. })
     }
+
+    /// Where HTTP/2 is neither known of the peer nor offered to it.
+    fn will_be_exclusive(endpoint: &Endpoint) -> bool {
+        let is_offered = endpoint.tls().is_some_and(|tls| tls.alpn().any(|name| name == b"h2"));
+        !endpoint.is_http2() && !is_offered
+    }
 }
 
 impl<B> Default for HttpConnector<B> {

@@ -193,4 +193,14 @@ pub trait Multiplexed: Connection + Sync {
     fn is_exclusive(&self) -> bool {
         false
     }
+
+    /// Whether a connection to this endpoint will be [exclusive](Self::is_exclusive), as far as that
+    /// can be said before there is one. Where it cannot, the first callers wait for one connection
+    /// to find out. Default: no.
+    fn will_be_exclusive(_endpoint: &Endpoint) -> bool
+    where
+        Self: Sized,
+    {
+        false
+    }
 }

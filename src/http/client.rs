@@ -1,7 +1,7 @@
 //! Requests, each on a connection or a stream of the pool's, and tried again where that can do no
 //! harm.
 
-use core::fmt;
+use core::{fmt, panic::Location};
 use std::sync::Arc;
 
 use http::{Method, Request, Response};
@@ -18,8 +18,8 @@ type Copy<B> = dyn Fn(&Request<B>) -> Option<Request<B>> + Send + Sync;
 /// Sends requests over a pool of HTTP connections. Cheap to clone.
 ///
 /// An endpoint that speaks HTTP/2 has its connections shared, each request a stream; one that speaks
-/// HTTP/1.1 has connections that carry one request at a time. Which one it is shows with the first
-/// connection; callers that come meanwhile wait for that.
+/// HTTP/1.1 has connections that carry one request at a time. Where HTTP/2 is offered by ALPN, which
+/// one it is shows with the first connection, and callers that come meanwhile wait for that.
 ///
 /// # Retries
 /// At most three attempts, the last one of HTTP/1 on a fresh connection. A request that was not
@@ -190,8 +190,10 @@ where
     ///
     /// # Panics
     /// As [`StreamGroup::lease`].
-    pub async fn checkout(&self) -> Result<HttpLease<B, T>, CheckoutError> {
-        self.group.lease().await.map(HttpLease::new)
+    #[track_caller]
+    pub fn checkout(&self) -> impl Future<Output = Result<HttpLease<B, T>, CheckoutError>> {
+        let lease = self.group.lease_for(Location::caller());
+        async move { lease.await.map(HttpLease::new) }
     }
 
     /// The same, for the one retry after a reused connection turned out stale: of HTTP/1.1 a
@@ -205,14 +207,18 @@ where
     ///
     /// # Panics
     /// As [`StreamGroup::lease`].
-    pub async fn checkout_fresh(&self) -> Result<HttpLease<B, T>, CheckoutError> {
-        let lease = self.checkout().await?;
-        if !lease.is_stale_risk() {
-            return Ok(lease);
+    #[track_caller]
+    pub fn checkout_fresh(&self) -> impl Future<Output = Result<HttpLease<B, T>, CheckoutError>> {
+        let caller = Location::caller();
+        async move {
+            let lease = self.group.lease_for(caller).await.map(HttpLease::new)?;
+            if !lease.is_stale_risk() {
+                return Ok(lease);
+            }
+            // It goes back to rest, or makes room.
+            drop(lease);
+            self.group.group().checkout_fresh_for(caller).await.map(HttpLease::of)
         }
-        // It goes back to rest, or makes room.
-        drop(lease);
-        self.group.group().checkout_fresh().await.map(HttpLease::of)
     }
 
     async fn attempt(

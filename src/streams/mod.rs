@@ -6,6 +6,7 @@ mod shared;
 
 use core::{
     fmt,
+    panic::Location,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -20,6 +21,9 @@ use crate::{
     CheckoutError, Connector, Endpoint, Group, Multiplexed, Pool, clock, engine::Refused,
     policy::millis, settings::AtStreamLimit,
 };
+
+/// Where a connection is checked out, as a report of a leak has it.
+type Caller = &'static Location<'static>;
 
 /// A handle to the shared connections of one endpoint. Cheap to clone; keep it where the requests
 /// are.
@@ -96,10 +100,16 @@ where
     ///
     /// # Panics
     /// When it has to wait outside a tokio runtime with time enabled.
-    pub async fn lease(&self) -> Result<StreamLease<C>, CheckoutError> {
-        match self.try_lease() {
+    #[track_caller]
+    pub fn lease(&self) -> impl Future<Output = Result<StreamLease<C>, CheckoutError>> {
+        self.lease_for(Location::caller())
+    }
+
+    /// The same for who asks on another's behalf.
+    pub(crate) async fn lease_for(&self, caller: Caller) -> Result<StreamLease<C>, CheckoutError> {
+        match self.try_lease_for(caller) {
             Some(lease) => Ok(lease),
-            None => self.lease_in_time().await,
+            None => self.lease_in_time(caller).await,
         }
     }
 
@@ -108,8 +118,13 @@ where
     #[inline]
     #[track_caller]
     pub fn try_lease(&self) -> Option<StreamLease<C>> {
+        self.try_lease_for(Location::caller())
+    }
+
+    #[inline]
+    fn try_lease_for(&self, caller: Caller) -> Option<StreamLease<C>> {
         if self.shared.is_exclusive()
-            && let Some(guard) = self.group.try_checkout()
+            && let Some(guard) = self.group.try_checkout_for(caller)
             && let Err(guard) = self.shared.offer(guard)
         {
             return Some(StreamLease::exclusive(guard));
@@ -118,23 +133,27 @@ where
     }
 
     #[cold]
-    async fn lease_in_time(&self) -> Result<StreamLease<C>, CheckoutError> {
+    async fn lease_in_time(&self, caller: Caller) -> Result<StreamLease<C>, CheckoutError> {
         let timeout = self.group.seats().policy().settings.timeouts.acquire_timeout_ms;
         let deadline = clock::now() + millis(timeout);
         // Each wait in it ends by then as well, and says more; but there may be several.
-        timeout_at(deadline, self.lease_by(deadline))
+        timeout_at(deadline, self.lease_by(deadline, caller))
             .await
             .unwrap_or_else(|_| Err(self.timed_out()))
     }
 
-    async fn lease_by(&self, deadline: Instant) -> Result<StreamLease<C>, CheckoutError> {
+    async fn lease_by(
+        &self,
+        deadline: Instant,
+        caller: Caller,
+    ) -> Result<StreamLease<C>, CheckoutError> {
         loop {
-            if let Some(lease) = self.try_lease() {
+            if let Some(lease) = self.try_lease_for(caller) {
                 return Ok(lease);
             }
             let lease = match self.shared.is_exclusive() {
-                true => self.exclusive().await?,
-                false => self.wait(deadline).await?,
+                true => self.exclusive(caller).await?,
+                false => self.wait(deadline, caller).await?,
             };
             if let Some(lease) = lease {
                 return Ok(lease);
@@ -159,12 +178,16 @@ where
 
     /// A connection that cannot be shared, of one's own; `None` if it turned out that it can be, and
     /// is from now on.
-    async fn exclusive(&self) -> Result<Option<StreamLease<C>>, CheckoutError> {
-        let guard = self.group.checkout().await?;
+    async fn exclusive(&self, caller: Caller) -> Result<Option<StreamLease<C>>, CheckoutError> {
+        let guard = self.group.checkout_for(caller).await?;
         Ok(self.shared.offer(guard).err().map(StreamLease::exclusive))
     }
 
-    async fn wait(&self, deadline: Instant) -> Result<Option<StreamLease<C>>, CheckoutError> {
+    async fn wait(
+        &self,
+        deadline: Instant,
+        caller: Caller,
+    ) -> Result<Option<StreamLease<C>>, CheckoutError> {
         let (streams, policy) = (&self.shared.streams, self.group.seats().policy());
         let settings = &policy.settings;
         let began = clock::now();
@@ -173,7 +196,7 @@ where
                 AtStreamLimit::Wait | AtStreamLimit::Oversubscribe => {}
                 AtStreamLimit::Reject => return Err(self.at_limit()),
                 AtStreamLimit::Overflow => {
-                    return self.group.checkout().await.map(StreamLease::alone).map(Some);
+                    return self.group.checkout_for(caller).await.map(StreamLease::alone).map(Some);
                 }
             }
         }

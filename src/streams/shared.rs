@@ -26,7 +26,8 @@ where
     pub(super) streams: Streams<Carried<C>, CheckoutError>,
     /// Whether the keeper's task runs.
     pub(super) kept: AtomicBool,
-    /// Whether the last connection that was looked at could not be shared.
+    /// Whether the last connection that was looked at could not be shared; before there was one,
+    /// what can be said without.
     pub(super) exclusive: AtomicBool,
 }
 
@@ -49,10 +50,11 @@ where
     pub(super) fn of(group: &Group<C>) -> Arc<Self> {
         let make = || -> Arc<dyn AnyStreams> {
             let bounds = bounds(&group.seats().policy().settings);
+            let will_be_exclusive = C::Connection::will_be_exclusive(group.endpoint());
             Arc::new(Self {
                 streams: Streams::new(bounds),
                 kept: AtomicBool::new(false),
-                exclusive: AtomicBool::new(false),
+                exclusive: AtomicBool::new(will_be_exclusive),
             })
         };
         let shared = group.seats().streams(make);
@@ -113,8 +115,11 @@ where
     /// Gives back one that cannot be shared.
     pub(super) fn share(self: &Arc<Self>, guard: Pooled<C>) -> Result<(), Pooled<C>> {
         let is_exclusive = guard.glance().is_exclusive();
-        // Relaxed: as in `is_exclusive`.
-        self.exclusive.store(is_exclusive, Ordering::Relaxed);
+        // Every request of HTTP/1 on every shard comes by: the line is written when it changes.
+        if self.is_exclusive() != is_exclusive {
+            // Relaxed: as in `is_exclusive`.
+            self.exclusive.store(is_exclusive, Ordering::Relaxed);
+        }
         if is_exclusive {
             return Err(guard);
         }
@@ -127,11 +132,13 @@ where
     /// # Errors
     /// As for [`Self::share`].
     pub(super) fn offer(self: &Arc<Self>, guard: Pooled<C>) -> Result<(), Pooled<C>> {
-        let census = self.streams.census();
-        if census.leased < census.room && !guard.glance().is_exclusive() {
-            // Untouched: it goes to rest.
-            drop(guard);
-            return Ok(());
+        if !guard.glance().is_exclusive() {
+            let census = self.streams.census();
+            if census.leased < census.room {
+                // Untouched: it goes to rest.
+                drop(guard);
+                return Ok(());
+            }
         }
         self.share(guard)
     }
