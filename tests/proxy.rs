@@ -27,6 +27,8 @@ mod breaker;
 mod exchange;
 #[path = "proxy/failures.rs"]
 mod failures;
+#[path = "proxy/http2.rs"]
+mod http2;
 #[path = "proxy/limits.rs"]
 mod limits;
 #[path = "proxy/load.rs"]
@@ -37,3 +39,5 @@ mod process;
 mod settings;
 #[path = "support/proxy.rs"]
 mod support;
+#[path = "proxy/web.rs"]
+mod web;

@@ -4,7 +4,7 @@ use core::convert::Infallible;
 use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use corepool::{Http1Connector, Pool, Settings};
+use corepool::Settings;
 use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
@@ -21,15 +21,14 @@ use crate::{
     events::Events,
     metrics,
     orders::{Order, Refusal},
-    origins::Group,
     snapshot::Snapshot,
-    upload::Upload,
+    upstream::{Group, Pool},
 };
 
 /// What the pages are made of.
 #[derive(Clone, Debug)]
 pub(crate) struct Admin {
-    pub(crate) pool: Pool<Http1Connector<Upload>>,
+    pub(crate) pool: Pool,
     pub(crate) groups: Vec<Group>,
     pub(crate) limits: Settings,
     pub(crate) events: Arc<Events>,

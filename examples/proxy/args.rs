@@ -8,6 +8,7 @@ use corepool::Endpoint;
 use crate::{
     parse::{choice, seconds},
     tuning::Tuning,
+    upstream::upstream,
 };
 
 /// An HTTP/1.1 reverse proxy on the corepool connection pool: one thread per core, each with its
@@ -19,9 +20,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub(crate) listen: SocketAddr,
 
-    /// An origin: HOST:PORT, 1.2.3.4:PORT, [::1]:PORT or unix:/PATH. Give it more than once to go
-    /// round them. Without one an embedded origin starts.
-    #[arg(long = "upstream", value_name = "ORIGIN")]
+    /// An origin: HOST:PORT, unix:/PATH, http://HOST[:PORT], or h2c://HOST:PORT for one that is known
+    /// to speak HTTP/2; HOST may be a name, 1.2.3.4 or [::1]. Give it more than once to go round them.
+    /// Without one an embedded origin starts.
+    #[arg(long = "upstream", value_name = "ORIGIN", value_parser = upstream)]
     pub(crate) upstreams: Vec<Endpoint>,
 
     /// Where /pool and /metrics are served, and orders taken: keep it from strangers.
@@ -134,7 +136,9 @@ mod tests {
             ("proxy --preset man", "--preset", "lan, wan"),
             ("proxy --preset lan --config x", "--preset", "--config"),
             ("proxy --source here", "--source", "IP"),
-            ("proxy --upstream http://a:1", "--upstream", "host:port"),
+            ("proxy --upstream ftp://a:1", "--upstream", "host:port"),
+            ("proxy --upstream http://a/path", "--upstream", "http://host[:port]"),
+            ("proxy --upstream h2c://a", "--upstream", "h2c://host:port"),
             ("proxy --upstream unix:app.sock", "--upstream", "unix:/path"),
             ("proxy --backend uring", "--backend", "auto"),
             ("proxy --json", "--demo", "required"),

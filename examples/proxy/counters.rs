@@ -40,9 +40,9 @@ impl Counters {
     pub(crate) fn refuse(&self, error: &CheckoutError) {
         let cause = match error {
             CheckoutError::Dial(_) => 0,
-            CheckoutError::Timeout { .. } => 1,
+            CheckoutError::Timeout { .. } | CheckoutError::StreamTimeout { .. } => 1,
             CheckoutError::WaitersFull { .. } => 2,
-            CheckoutError::AtLimit { .. } => 3,
+            CheckoutError::AtLimit { .. } | CheckoutError::StreamsAtLimit { .. } => 3,
             CheckoutError::BreakerOpen { .. } => 4,
             CheckoutError::Exhausted { .. } => 5,
             // A closed pool; what is added later goes with it.

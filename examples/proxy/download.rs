@@ -1,7 +1,8 @@
 //! The response's body on its way to the client.
 //!
 //! The connection that it comes from travels with it: at the body's end it goes back to the pool,
-//! and when the body is dropped before (the client went away, the origin broke off) it is closed.
+//! and when the body is dropped before (the client went away, the origin broke off) it is closed. Of
+//! a connection of HTTP/2 it is the one stream, which is reset.
 
 use core::{
     pin::Pin,
@@ -9,16 +10,16 @@ use core::{
 };
 
 use bytes::Bytes;
-use corepool::{Http1Body, Http1Connector};
+use corepool::BoxError;
 use hyper::body::{Body, Frame, SizeHint};
 
-use crate::upload::Upload;
+use crate::upstream;
 
 /// A response body: a few words of our own, or what the origin sends.
 #[derive(Debug)]
 pub(crate) enum Download {
     Text(Option<Bytes>),
-    Origin(Http1Body<Http1Connector<Upload>>),
+    Origin(upstream::Body),
 }
 
 impl Download {
@@ -27,20 +28,20 @@ impl Download {
     }
 }
 
-impl From<Http1Body<Http1Connector<Upload>>> for Download {
-    fn from(body: Http1Body<Http1Connector<Upload>>) -> Self {
+impl From<upstream::Body> for Download {
+    fn from(body: upstream::Body) -> Self {
         Self::Origin(body)
     }
 }
 
 impl Body for Download {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BoxError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.get_mut() {
             Self::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
             Self::Origin(body) => Pin::new(body).poll_frame(cx),

@@ -2,10 +2,11 @@
 //!
 //! | status | when |
 //! |---|---|
-//! | 400 | the request is ambiguous, or its body ended early |
+//! | 400 | the request is ambiguous, its body ended early, or HTTP/2 has no place for its host |
 //! | 501 | CONNECT |
-//! | 502 | the origin refused, reset, closed, or sent what is no response; its name has no address |
+//! | 502 | the origin refused the dial, reset, closed, or sent what is no response; its name has no address |
 //! | 503 | the circuit breaker is open, with `Retry-After` |
+//! | 503 | the origin refused the request itself, unseen (HTTP/2) |
 //! | 503 | the pool is exhausted: connections, waiters, slots, descriptors or ports; or it is closed |
 //! | 504 | no connection or no response in time |
 //!
@@ -15,13 +16,15 @@
 use core::{error::Error, fmt, time::Duration};
 use std::io;
 
-use corepool::{CheckoutError, DialError, DialErrorKind, Endpoint, ExchangeError};
+use corepool::{
+    CheckoutError, DialError, DialErrorKind, Endpoint, ExchangeError, StreamError, StreamErrorKind,
+};
 use hyper::{
     Response, StatusCode,
     header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER},
 };
 
-use crate::{download::Download, upload::Upload};
+use crate::{download::Download, upload::Upload, upstream::RequestError};
 
 /// A request that got no response from an origin.
 #[derive(Debug)]
@@ -50,21 +53,40 @@ impl Failure {
 
     /// The origin broke the exchange.
     #[cold]
-    pub(crate) fn broken(error: &ExchangeError<Upload>) -> Self {
+    pub(crate) fn broken(error: &RequestError) -> Self {
+        match (error.http1(), error.http2()) {
+            (Some(error), _) => Self::broken_http1(error),
+            (_, Some(error)) => Self::broken_http2(error),
+            // There is a connection by then.
+            (None, None) => Self::new(StatusCode::BAD_GATEWAY, error.to_string()),
+        }
+    }
+
+    fn broken_http1(error: &ExchangeError<Upload>) -> Self {
         let (endpoint, error) = (error.endpoint(), error.cause());
         let detail = Some(format!("{endpoint}: {}", Chain(error)));
         // Of the causes that hyper calls the user's, the body is the one that the client has a
         // part in: it is read from the client.
         let source = error.source();
         if error.is_user() && source.is_some_and(|source| source.is::<hyper::Error>()) {
-            return Self { detail, ..Self::bad_request("the request's body broke off") };
+            return Self { detail, ..Self::bad_request(BODY_BROKE_OFF) };
         }
         let cause = match io_error(error) {
             Some(io) => io.kind().to_string(),
             None if error.is_parse() => "the response is no HTTP/1.1".to_owned(),
-            None => "closed before the response".to_owned(),
+            None => CLOSED.to_owned(),
         };
         let failure = Self::new(StatusCode::BAD_GATEWAY, format!("{endpoint}: {cause}"));
+        Self { detail, ..failure }
+    }
+
+    fn broken_http2(error: &StreamError<Upload>) -> Self {
+        let detail = Some(error.to_string());
+        let (status, cause) = match http2(error) {
+            Ok(found) => found,
+            Err(fault) => return Self { detail, ..Self::bad_request(fault) },
+        };
+        let failure = Self::new(status, format!("{}: {cause}", error.endpoint()));
         Self { detail, ..failure }
     }
 
@@ -108,7 +130,7 @@ impl From<CheckoutError> for Failure {
     fn from(error: CheckoutError) -> Self {
         let (status, cause) = match &error {
             CheckoutError::Dial(error) => dial(error),
-            CheckoutError::Timeout { after, .. } => (
+            CheckoutError::Timeout { after, .. } | CheckoutError::StreamTimeout { after, .. } => (
                 StatusCode::GATEWAY_TIMEOUT,
                 format!("no connection came free within {} ms", after.as_millis()),
             ),
@@ -145,21 +167,70 @@ fn dial(error: &DialError) -> (StatusCode, String) {
         DialErrorKind::Unreachable => (S::BAD_GATEWAY, "unreachable"),
         DialErrorKind::Resolve => (S::BAD_GATEWAY, "the name cannot be resolved"),
         DialErrorKind::PeerClosed => (S::BAD_GATEWAY, "closed as soon as it was connected"),
+        DialErrorKind::Connector => return (S::BAD_GATEWAY, greeting(error)),
         _ => (S::BAD_GATEWAY, "the connect failed"),
     };
     (status, cause.to_owned())
+}
+
+/// Why a connection that stands is of no use.
+fn greeting(error: &DialError) -> String {
+    match error.source() {
+        Some(source) if source.is::<h2::Error>() => "does not speak HTTP/2".to_owned(),
+        _ => "the connect failed".to_owned(),
+    }
+}
+
+/// What a stream of HTTP/2 ended of.
+///
+/// # Errors
+/// With what the client's part in it is.
+fn http2(error: &StreamError<Upload>) -> Result<(StatusCode, String), &'static str> {
+    let source = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
+    let code = error.reason().map_or_else(String::new, |reason| format!(" ({reason:?})"));
+    let cause = match error.kind() {
+        StreamErrorKind::BadRequest => return Err("its Host or its target cannot go by HTTP/2"),
+        StreamErrorKind::RequestBody => return Err(BODY_BROKE_OFF),
+        StreamErrorKind::Unavailable => {
+            let cause = "the connection takes no more requests".to_owned();
+            return Ok((StatusCode::SERVICE_UNAVAILABLE, cause));
+        }
+        StreamErrorKind::Reset if error.is_safe_to_retry() => {
+            return Ok((StatusCode::SERVICE_UNAVAILABLE, format!("refused the request{code}")));
+        }
+        StreamErrorKind::Reset if source.is_some_and(h2::Error::is_remote) => {
+            format!("reset the request{code}")
+        }
+        StreamErrorKind::GoneAway => format!("ended the connection{code}"),
+        _ => match source.and_then(h2::Error::get_io) {
+            Some(io) if is_end(io) => CLOSED.to_owned(),
+            Some(io) => io.kind().to_string(),
+            None if code.is_empty() => CLOSED.to_owned(),
+            None => format!("the response is no HTTP/2{code}"),
+        },
+    };
+    Ok((StatusCode::BAD_GATEWAY, cause))
+}
+
+/// h2 makes an error of its own of a peer that closes.
+fn is_end(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe)
 }
 
 fn unavailable(error: &CheckoutError) -> &'static str {
     match error {
         CheckoutError::BreakerOpen { .. } => "the circuit breaker is open",
         CheckoutError::AtLimit { .. } => "all connections are in use",
+        CheckoutError::StreamsAtLimit { .. } => "all streams of all connections are in use",
         CheckoutError::WaitersFull { .. } => "too many requests are in line for a connection",
         CheckoutError::Exhausted { .. } => "the connection pool is full",
         CheckoutError::Closed { .. } => "the proxy is shutting down",
         _ => "no connection",
     }
 }
+
+const BODY_BROKE_OFF: &str = "the request's body broke off";
+const CLOSED: &str = "closed before the response";
 
 /// The first I/O error among the causes.
 fn io_error(error: &hyper::Error) -> Option<&io::Error> {

@@ -3,14 +3,15 @@
 //! There are two second chances, each taken once. A *detour*: an origin that cannot be dialled, or
 //! whose breaker is open, is left for the next one; nothing has been sent, so any request may take
 //! it. A *retry*: what may be sent again is, when its reused connection turned out stale, on a fresh
-//! connection; to another origin if there is one, because this one may be about to die.
+//! connection; to another origin if there is one, because this one may be about to die. So is what an
+//! origin of HTTP/2 has not looked at (`REFUSED_STREAM`, above the last stream of a GOAWAY).
 
 use core::{pin::pin, time::Duration};
 use std::sync::Arc;
 
-use corepool::{CheckoutError, ExchangeError, Http1Body, Http1Connector, Pooled};
+use corepool::CheckoutError;
 use hyper::{
-    Method, Request, Response, StatusCode,
+    Method, Request, Response, StatusCode, Version,
     body::{Body, Incoming},
     header::{CONNECTION, HOST, HeaderValue, TRANSFER_ENCODING},
 };
@@ -21,8 +22,9 @@ use crate::{
     download::Download,
     failure::Failure,
     headers::{self, Client},
-    origins::{Group, Origins, Route},
+    origins::{Origins, Route},
     upload::{Progress, Upload},
+    upstream::{self, Lease, RequestError, Upstream},
 };
 
 /// One shard's way to the origins. Lives on the shard's thread.
@@ -37,7 +39,7 @@ pub(crate) struct Forwarder {
 /// An exchange that ended without a response head.
 enum Broken {
     /// The connection broke.
-    Died(ExchangeError<Upload>),
+    Died(RequestError),
     /// The origin stayed silent.
     Silent,
 }
@@ -93,10 +95,12 @@ impl Forwarder {
         if !is_named {
             headers::name_origin(&mut parts.headers, connection.endpoint());
         }
-        // hyper keeps what it has begun to send, so a request that may have to be sent again is
-        // copied first. A fresh connection cannot be stale.
-        let copy = (connection.is_reused() && body.is_empty() && is_idempotent(&parts.method))
-            .then(|| parts.clone());
+        // What has begun to be sent is not given back, so a request that may have to be sent again
+        // is copied first. A fresh connection cannot be stale; a stream of HTTP/2 may be refused.
+        let may_fail = connection.is_reused();
+        let is_idempotent = is_idempotent(&parts.method);
+        let may_repeat = is_idempotent || connection.version() == Version::HTTP_2;
+        let copy = (may_fail && may_repeat && body.is_empty()).then(|| parts.clone());
         let request = Request::from_parts(parts, body);
         let mut error = match self.exchange(connection, request, progress.as_deref()).await {
             Ok(response) => return pass_on(response, &route),
@@ -104,16 +108,18 @@ impl Forwarder {
             Err(Broken::Silent) => return Err(self.silent(&route)),
         };
 
+        // Not a byte was sent, or the origin says that it has not looked at it: then it may be
+        // anything, a POST too.
+        let is_untouched = error.is_safe_to_retry();
         let mut again = match (error.take_unsent(), copy) {
-            // Not a byte was sent: it may be anything, a POST too.
-            (Some(unsent), _) if error.was_reused() => unsent,
-            (None, Some(parts)) if !error.was_answered() => {
+            (Some(unsent), _) if is_untouched && may_fail => unsent,
+            (None, Some(parts)) if is_untouched || (is_idempotent && error.is_stale_reuse()) => {
                 Request::from_parts(parts, Upload::Empty)
             }
             _ => return Err(Failure::broken(&error)),
         };
         self.counters.retry();
-        tracing::debug!(%error, "stale connection, once more on a fresh one");
+        tracing::debug!(%error, "stale connection or refused, once more");
         route.elsewhere();
         let connection = self.check_out(&mut route, true).await?;
         if !is_named {
@@ -127,12 +133,8 @@ impl Forwarder {
     }
 
     /// A connection to the origin that the route leads to, after a detour if need be.
-    async fn check_out(
-        &self,
-        route: &mut Route<'_>,
-        fresh: bool,
-    ) -> Result<Pooled<Http1Connector<Upload>>, CheckoutError> {
-        let error = match self.check_out_from(route.group(), fresh).await {
+    async fn check_out(&self, route: &mut Route<'_>, fresh: bool) -> Result<Lease, CheckoutError> {
+        let error = match self.check_out_from(route.upstream(), fresh).await {
             Err(error @ (CheckoutError::BreakerOpen { .. } | CheckoutError::Dial(_))) => error,
             outcome => return outcome,
         };
@@ -140,27 +142,28 @@ impl Forwarder {
             return Err(error);
         }
         self.counters.detour();
-        tracing::debug!(%error, to = %route.group().endpoint(), "a detour");
-        self.check_out_from(route.group(), fresh).await
+        tracing::debug!(%error, to = %route.upstream().endpoint(), "a detour");
+        self.check_out_from(route.upstream(), fresh).await
     }
 
     async fn check_out_from(
         &self,
-        group: &Group,
+        upstream: &Upstream,
         fresh: bool,
-    ) -> Result<Pooled<Http1Connector<Upload>>, CheckoutError> {
-        let outcome = if fresh { group.checkout_fresh().await } else { group.checkout().await };
+    ) -> Result<Lease, CheckoutError> {
+        let outcome =
+            if fresh { upstream.checkout_fresh().await } else { upstream.checkout().await };
         outcome.inspect_err(|error| self.counters.refuse(error))
     }
 
     /// Sends a request and waits for the head of the response.
     async fn exchange(
         &self,
-        connection: Pooled<Http1Connector<Upload>>,
+        connection: Lease,
         request: Request<Upload>,
         progress: Option<&Progress>,
-    ) -> Result<Response<Http1Body<Http1Connector<Upload>>>, Broken> {
-        let mut response = pin!(connection.exchange(request));
+    ) -> Result<Response<upstream::Body>, Broken> {
+        let mut response = pin!(connection.send(request));
         let mut deadline = Instant::now() + self.response_timeout;
         loop {
             match timeout_at(deadline, response.as_mut()).await {
@@ -176,17 +179,17 @@ impl Forwarder {
 
     #[cold]
     fn silent(&self, route: &Route<'_>) -> Failure {
-        Failure::silent(route.group().endpoint(), self.response_timeout)
+        Failure::silent(route.upstream().endpoint(), self.response_timeout)
     }
 }
 
 fn pass_on(
-    response: Response<Http1Body<Http1Connector<Upload>>>,
+    response: Response<upstream::Body>,
     route: &Route<'_>,
 ) -> Result<Response<Download>, Failure> {
     let (mut parts, body) = response.into_parts();
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(Failure::switched(route.group().endpoint()));
+        return Err(Failure::switched(route.upstream().endpoint()));
     }
     headers::to_client(&mut parts);
     Ok(Response::from_parts(parts, Download::from(body)))

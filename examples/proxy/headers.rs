@@ -117,7 +117,11 @@ pub(crate) fn name_origin(headers: &mut HeaderMap, origin: &Endpoint) {
 
 /// Turns the origin's response into the one for the client.
 pub(crate) fn to_client(parts: &mut response::Parts) {
-    let via = if parts.version == Version::HTTP_10 { VIA_10 } else { VIA_11 };
+    let via = match parts.version {
+        Version::HTTP_10 => VIA_10,
+        Version::HTTP_2 => VIA_20,
+        _ => VIA_11,
+    };
     parts.version = Version::HTTP_11;
     // RFC 9112 §6.3: hyper has decoded the body by Transfer-Encoding, so a length is a lie.
     if parts.headers.contains_key(TRANSFER_ENCODING) {
@@ -187,6 +191,7 @@ const HOP_BY_HOP: [HeaderName; 6] =
 
 const VIA_10: &str = "1.0 corepool";
 const VIA_11: &str = "1.1 corepool";
+const VIA_20: &str = "2.0 corepool";
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");

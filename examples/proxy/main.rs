@@ -1,4 +1,5 @@
-//! An HTTP/1.1 reverse proxy on corepool: thread per core, streaming both ways.
+//! A reverse proxy on corepool: thread per core, streaming both ways, HTTP/1.1 for clients, and
+//! HTTP/1.1 or HTTP/2 towards origins.
 //!
 //! ```text
 //! cargo run --release --example proxy                        # with an embedded origin
@@ -15,6 +16,9 @@
 //! travels with the response's body: at its end the connection is released. No request leaves its
 //! thread unless its shard has no idle connection and another has some to spare.
 //!
+//! An origin that speaks HTTP/2 has its connections shared by all shards, each request a stream; the
+//! guard is then one of the stream. See `upstream.rs` for how it is known which one it is.
+//!
 //! # What it does
 //! * Header fields that concern one connection are removed, `Via` and `X-Forwarded-*` are added;
 //!   see `headers.rs`.
@@ -23,7 +27,7 @@
 //!   of it was sent yet, so it may be any request. See `origins.rs`.
 //! * An idempotent request without a body, whose *reused* connection dies before a byte of the
 //!   response, is sent once more on a fresh one, to the next origin if there is one. So is any
-//!   request of which nothing was sent.
+//!   request of which nothing was sent, or that an origin of HTTP/2 says it has not looked at.
 //! * Failures are told apart, 502, 503 and 504; see `failure.rs`.
 //! * Settings of the pool come from flags, those that have none from a file (`--config`); the
 //!   documentation of `corepool::sizing` has one.
@@ -60,7 +64,7 @@
 //! * Upgrades: the `Upgrade` field is removed, as RFC 9110 §7.8 allows, and the request goes on
 //!   as an ordinary one; a WebSocket client gets the origin's ordinary answer. CONNECT gets 501.
 //! * Trailers: the `Trailer` field is removed, and the trailers with it.
-//! * TLS and HTTP/2, on either side.
+//! * TLS; HTTP/2 with clients.
 //! * Judge an origin by its answers: the breaker counts dials. One that accepts connections and
 //!   answers 500 to everything keeps its turn.
 //! * The PROXY protocol towards the origin; see `tuning.rs`.
@@ -87,6 +91,7 @@ mod settings;
 mod snapshot;
 mod tuning;
 mod upload;
+mod upstream;
 mod visits;
 
 use std::{

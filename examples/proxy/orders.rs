@@ -19,7 +19,7 @@ use hyper::{
 };
 use serde_json::{Value, json};
 
-use crate::origins::Group;
+use crate::upstream::Group;
 
 /// Something that can be ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,17 +6,14 @@
 
 use core::cell::Cell;
 
-use corepool::{BreakerState, Http1Connector};
+use corepool::BreakerState;
 
-use crate::upload::Upload;
-
-/// The connections of one origin.
-pub(crate) type Group = corepool::Group<Http1Connector<Upload>>;
+use crate::upstream::Upstream;
 
 /// One shard's handles to the origins, of which there is at least one.
 #[derive(Debug)]
 pub(crate) struct Origins {
-    groups: Vec<Group>,
+    upstreams: Vec<Upstream>,
     next: Cell<usize>,
 }
 
@@ -30,15 +27,15 @@ pub(crate) struct Route<'a> {
 
 impl Origins {
     /// `first` has the first turn.
-    pub(crate) fn new(groups: Vec<Group>, first: usize) -> Self {
-        Self { groups, next: Cell::new(first) }
+    pub(crate) fn new(upstreams: Vec<Upstream>, first: usize) -> Self {
+        Self { upstreams, next: Cell::new(first) }
     }
 
     /// The way of the next request: to the origin whose turn it is. One whose breaker is open is
     /// passed over, unless all are.
     pub(crate) fn route(&self) -> Route<'_> {
-        let turn = self.next.get() % self.groups.len();
-        let at = match self.groups.len() {
+        let turn = self.next.get() % self.upstreams.len();
+        let at = match self.upstreams.len() {
             1 => turn,
             _ => self.from(turn).unwrap_or(turn),
         };
@@ -48,15 +45,17 @@ impl Origins {
 
     /// The first that may be dialled, from one on and round.
     fn from(&self, start: usize) -> Option<usize> {
-        let count = self.groups.len();
-        (0..count).map(|step| (start + step) % count).find(|at| may_be_dialled(&self.groups[*at]))
+        let count = self.upstreams.len();
+        (0..count)
+            .map(|step| (start + step) % count)
+            .find(|at| may_be_dialled(&self.upstreams[*at]))
     }
 }
 
 impl<'a> Route<'a> {
     /// Where it leads.
-    pub(crate) fn group(&self) -> &'a Group {
-        &self.origins.groups[self.at]
+    pub(crate) fn upstream(&self) -> &'a Upstream {
+        &self.origins.upstreams[self.at]
     }
 
     /// Leads it to the next origin that may be dialled, because this one cannot be: once, and
@@ -78,24 +77,30 @@ impl<'a> Route<'a> {
     }
 }
 
-fn may_be_dialled(group: &Group) -> bool {
-    !matches!(group.breaker(), BreakerState::Open | BreakerState::ForcedOpen)
+fn may_be_dialled(upstream: &Upstream) -> bool {
+    !matches!(upstream.streams().group().breaker(), BreakerState::Open | BreakerState::ForcedOpen)
 }
 
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, SocketAddr};
 
-    use corepool::{BreakerMode, Endpoint, Pool};
+    use corepool::{BreakerMode, Endpoint, HttpClient};
 
     use super::*;
+    use crate::upstream::{Connector, Pool};
 
     /// So many origins. Nobody dials them.
-    fn origins(count: u16) -> (Pool<Http1Connector<Upload>>, Origins) {
-        let pool = Pool::builder(Http1Connector::new()).shards(1).pin(false).build().unwrap();
+    fn origins(count: u16) -> (Pool, Origins) {
+        let pool = Pool::builder(Connector::new()).shards(1).pin(false).build().unwrap();
         let endpoint = |port| Endpoint::from(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-        let groups = (1..=count).map(|port| pool.group(endpoint(port))).collect();
-        (pool, Origins::new(groups, 0))
+        let client = HttpClient::without_copies(pool.clone());
+        let upstreams = (1..=count).map(|port| client.origin(endpoint(port))).collect();
+        (pool, Origins::new(upstreams, 0))
+    }
+
+    fn force_breaker(origins: &Origins, at: usize, mode: BreakerMode) {
+        origins.upstreams[at].streams().group().force_breaker(mode);
     }
 
     fn turns(origins: &Origins, count: usize) -> Vec<usize> {
@@ -111,16 +116,16 @@ mod tests {
     #[test]
     fn an_open_breaker_is_passed_over_and_its_turns_are_shared() {
         let (_pool, origins) = origins(3);
-        origins.groups[0].force_breaker(BreakerMode::ForcedOpen);
+        force_breaker(&origins, 0, BreakerMode::ForcedOpen);
         assert_eq!(turns(&origins, 5), [1, 2, 1, 2, 1]);
-        origins.groups[0].force_breaker(BreakerMode::Auto);
+        force_breaker(&origins, 0, BreakerMode::Auto);
         assert_eq!(turns(&origins, 3), [2, 0, 1]);
     }
 
     #[test]
     fn with_all_breakers_open_they_take_turns_all_the_same() {
         let (_pool, origins) = origins(2);
-        origins.groups.iter().for_each(|group| group.force_breaker(BreakerMode::ForcedOpen));
+        (0..2).for_each(|at| force_breaker(&origins, at, BreakerMode::ForcedOpen));
         assert_eq!(turns(&origins, 3), [0, 1, 0]);
         assert!(!origins.route().detour(), "there is nobody to turn to");
     }
@@ -128,7 +133,7 @@ mod tests {
     #[test]
     fn there_is_one_detour_and_it_leads_elsewhere() {
         let (_pool, origins) = origins(3);
-        origins.groups[1].force_breaker(BreakerMode::ForcedOpen);
+        force_breaker(&origins, 1, BreakerMode::ForcedOpen);
         let mut route = origins.route();
         assert!(route.detour());
         assert_eq!(route.at, 2);

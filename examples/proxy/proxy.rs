@@ -3,7 +3,7 @@
 use core::{convert::Infallible, net::SocketAddr, time::Duration};
 use std::{io, rc::Rc, sync::Arc};
 
-use corepool::{BuildError, Endpoint, Http1Connector, Pool, PoolEvent, Settings};
+use corepool::{BuildError, Endpoint, HttpClient, PoolEvent, Settings};
 use tokio::{
     sync::{mpsc, watch},
     time::timeout,
@@ -15,9 +15,9 @@ use crate::{
     events::Events,
     forward::Forwarder,
     listener,
-    origins::{Group, Origins},
+    origins::Origins,
     settings::ConfigError,
-    upload::Upload,
+    upstream::{Connector, Group, Pool, Upstream},
 };
 
 /// What a proxy is made from.
@@ -35,7 +35,7 @@ pub(crate) struct Config {
 /// A proxy at work.
 #[derive(Debug)]
 pub(crate) struct Proxy {
-    pool: Pool<Http1Connector<Upload>>,
+    pool: Pool,
     groups: Vec<Group>,
     events: Arc<Events>,
     address: SocketAddr,
@@ -92,7 +92,7 @@ impl Proxy {
         let events = Arc::new(Events::new(&config.upstreams));
         let noted = Arc::clone(&events);
         // Starts the shards' threads.
-        let pool = Pool::builder(Http1Connector::new())
+        let pool = Pool::builder(Connector::new())
             .settings(config.settings.clone())
             .observer(move |event: &PoolEvent<'_>| noted.note(event))
             .build()?;
@@ -102,22 +102,23 @@ impl Proxy {
         let address =
             listeners[0].local_addr().map_err(|error| StartError::Listen(config.listen, error))?;
         // Made last: what is to be dialled at the start is dialled from here on.
-        let groups = config.upstreams.iter().map(|upstream| pool.group(upstream.clone()));
-        let groups: Vec<_> = groups.collect();
+        let client = HttpClient::without_copies(pool.clone());
+        let upstreams = config.upstreams.iter().map(|upstream| client.origin(upstream.clone()));
+        let upstreams: Vec<Upstream> = upstreams.collect();
         let (stop, stopped) = watch::channel(false);
         let (working, finished) = mpsc::channel(1);
         let mut counters = Vec::new();
         for (shard, listener) in shards.iter().zip(listeners) {
             let own = Arc::new(Counters::default());
             counters.push(Arc::clone(&own));
-            let groups = groups.clone();
+            let upstreams = upstreams.clone();
             let id = shard.id();
             let Config { reuse, response_timeout, client_timeout, .. } = *config;
             let (stopped, working) = (stopped.clone(), working.clone());
             // Detached: `working` tells when it ends.
             drop(shard.spawn_local(move || async move {
                 // Each shard starts at another origin, so that few clients reach them all.
-                let origins = Origins::new(groups, id);
+                let origins = Origins::new(upstreams, id);
                 let forwarder = Forwarder::new(origins, reuse, response_timeout, own);
                 let served =
                     listener::serve(listener, Rc::new(forwarder), client_timeout, stopped, working);
@@ -127,6 +128,7 @@ impl Proxy {
             }));
         }
         let drain_timeout = config.drain_timeout;
+        let groups = upstreams.iter().map(|upstream| upstream.streams().group().clone()).collect();
         Ok(Self { pool, groups, events, address, counters, stop, finished, drain_timeout })
     }
 
@@ -135,7 +137,7 @@ impl Proxy {
         self.address
     }
 
-    pub(crate) fn pool(&self) -> &Pool<Http1Connector<Upload>> {
+    pub(crate) fn pool(&self) -> &Pool {
         &self.pool
     }
 

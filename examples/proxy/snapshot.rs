@@ -6,7 +6,7 @@ use std::sync::Arc;
 use corepool::{Endpoint, EndpointSettings, GroupStats, HistogramSnapshot, PoolStats, Settings};
 use serde_json::{Map, Value, json};
 
-use crate::{admin::Admin, counters::Counters, events::Events, origins::Group};
+use crate::{admin::Admin, counters::Counters, events::Events, upstream::Group};
 
 /// The state of things.
 #[derive(Debug)]

@@ -72,6 +72,22 @@ impl<B> RequestError<B> {
         }
     }
 
+    /// How its exchange over HTTP/1 broke, if it was one.
+    pub fn http1(&self) -> Option<&ExchangeError<B>> {
+        match &self.cause {
+            Cause::Http1(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// How its stream of HTTP/2 ended, if it had one.
+    pub fn http2(&self) -> Option<&StreamError<B>> {
+        match &self.cause {
+            Cause::Http2(error) => Some(error),
+            _ => None,
+        }
+    }
+
     /// The request, if nothing of it was sent.
     pub fn take_unsent(&mut self) -> Option<Request<B>> {
         match &mut self.cause {
