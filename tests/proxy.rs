@@ -33,11 +33,17 @@ mod http2;
 mod limits;
 #[path = "proxy/load.rs"]
 mod load;
+#[path = "support/tls.rs"]
+mod peers;
 #[path = "proxy/process.rs"]
 mod process;
 #[path = "proxy/settings.rs"]
 mod settings;
 #[path = "support/proxy.rs"]
 mod support;
+#[path = "proxy/tls_clients.rs"]
+mod tls_clients;
+#[path = "proxy/tls_origins.rs"]
+mod tls_origins;
 #[path = "proxy/web.rs"]
 mod web;

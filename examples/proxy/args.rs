@@ -20,11 +20,26 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub(crate) listen: SocketAddr,
 
-    /// An origin: HOST:PORT, unix:/PATH, http://HOST[:PORT], or h2c://HOST:PORT for one that is known
-    /// to speak HTTP/2; HOST may be a name, 1.2.3.4 or [::1]. Give it more than once to go round them.
+    /// An origin: HOST:PORT, unix:/PATH, http://HOST[:PORT], https://HOST[:PORT] for TLS with HTTP/2 or
+    /// HTTP/1.1, as it chooses (ALPN), or h2c://HOST:PORT for one that is known to speak HTTP/2
+    /// without TLS. HOST may be a name, 1.2.3.4 or [::1]. Give it more than once to go round them.
     /// Without one an embedded origin starts.
     #[arg(long = "upstream", value_name = "ORIGIN", value_parser = upstream)]
     pub(crate) upstreams: Vec<Endpoint>,
+
+    /// Who may vouch for https origins: a file of certificates (PEM). Default: the system's
+    /// authorities.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+
+    /// Has clients speak TLS: a file (PEM) of the proxy's certificate and of those between it and the
+    /// authority. HTTP/1.1 is all that clients are offered (ALPN http/1.1). Default: no TLS.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+
+    /// The key to that certificate (PEM). Default: no TLS.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
 
     /// Where /pool and /metrics are served, and orders taken: keep it from strangers.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9901")]
@@ -44,7 +59,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub(crate) response_timeout: Duration,
 
-    /// A client that has not sent the whole head of a request so long after it came, or after the
+    /// A client that has not sent the whole head of a request so long after it came (with TLS, its
+    /// handshake included), or after the
     /// end of its last response, is cut off, a quarter of that time sooner or later.
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub(crate) client_timeout: Duration,
@@ -69,7 +85,7 @@ pub(crate) struct Args {
 #[command(next_help_heading = "Demo")]
 pub(crate) struct Demo {
     /// Measure: an embedded origin, bounded load over loopback, once pooled, once not.
-    #[arg(long = "demo", conflicts_with_all = ["upstreams", "no_reuse"])]
+    #[arg(long = "demo", conflicts_with_all = ["upstreams", "no_reuse", "tls_cert"])]
     pub(crate) on: bool,
 
     /// How long each half of the demo runs.
@@ -139,9 +155,12 @@ mod tests {
             ("proxy --upstream ftp://a:1", "--upstream", "host:port"),
             ("proxy --upstream http://a/path", "--upstream", "http://host[:port]"),
             ("proxy --upstream h2c://a", "--upstream", "h2c://host:port"),
+            ("proxy --upstream https://", "--upstream", "https://host[:port]"),
             ("proxy --upstream unix:app.sock", "--upstream", "unix:/path"),
             ("proxy --backend uring", "--backend", "auto"),
             ("proxy --json", "--demo", "required"),
+            ("proxy --tls-cert a.pem", "--tls-key", "required"),
+            ("proxy --tls-key a.pem", "--tls-cert", "required"),
         ] {
             let error = parse(line).unwrap_err();
             assert!(error.contains(flag) && error.contains(allowed), "{line}: {error}");

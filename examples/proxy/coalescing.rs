@@ -9,23 +9,21 @@ use std::{
     rc::Rc,
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::visits::Visit;
 
-/// A TCP stream that sends a small response in one piece: to the kernel one send(2) is cheaper
-/// than writev(2) of a head and a body, by more than it costs us to put the two together.
+/// A stream that sends a small response in one piece: to the kernel one send(2) is cheaper
+/// than writev(2) of a head and a body, by more than it costs us to put the two together. Under TLS
+/// it is one record.
 #[derive(Debug)]
-pub(crate) struct Coalescing {
-    stream: TcpStream,
+pub(crate) struct Coalescing<S> {
+    stream: S,
     visit: Rc<Visit>,
 }
 
-impl Coalescing {
-    pub(crate) fn new(stream: TcpStream, visit: Rc<Visit>) -> Self {
+impl<S> Coalescing<S> {
+    pub(crate) fn new(stream: S, visit: Rc<Visit>) -> Self {
         Self { stream, visit }
     }
 
@@ -37,7 +35,7 @@ impl Coalescing {
     }
 }
 
-impl AsyncRead for Coalescing {
+impl<S: AsyncRead + Unpin> AsyncRead for Coalescing<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -47,7 +45,7 @@ impl AsyncRead for Coalescing {
     }
 }
 
-impl AsyncWrite for Coalescing {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Coalescing<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

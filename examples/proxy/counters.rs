@@ -14,6 +14,7 @@ pub(crate) struct Counters {
     finished: AtomicU64,
     retries: AtomicU64,
     detours: AtomicU64,
+    failed_handshakes: AtomicU64,
     refusals: [AtomicU64; CAUSES.len()],
     responses: [AtomicU64; CLASSES.len()],
 }
@@ -30,6 +31,10 @@ impl Counters {
 
     pub(crate) fn retry(&self) {
         add(&self.retries);
+    }
+
+    pub(crate) fn fail_handshake(&self) {
+        add(&self.failed_handshakes);
     }
 
     pub(crate) fn detour(&self) {
@@ -71,6 +76,11 @@ impl Counters {
 
     pub(crate) fn detours(&self) -> u64 {
         read(&self.detours)
+    }
+
+    /// Clients with whom TLS did not come about.
+    pub(crate) fn failed_handshakes(&self) -> u64 {
+        read(&self.failed_handshakes)
     }
 
     /// Checkouts that gave no connection, by cause.

@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-use corepool::{Endpoint, Settings};
+use corepool::Endpoint;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -30,11 +30,11 @@ struct Half {
 }
 
 /// Measures and prints. Without an error every request was answered.
-pub(crate) fn run(args: &Args, settings: &Settings, runtime: &Runtime) -> Result<bool, StartError> {
+pub(crate) fn run(args: &Args, config: &Config, runtime: &Runtime) -> Result<bool, StartError> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let helpers = (cores / 4).clamp(1, 8);
-    let pooled = Half::run(args, settings, runtime, helpers, true)?;
-    let unpooled = Half::run(args, settings, runtime, helpers, false)?;
+    let pooled = Half::run(args, config, runtime, helpers, true)?;
+    let unpooled = Half::run(args, config, runtime, helpers, false)?;
     let mut out = io::stdout().lock();
     // Whoever closed our output does not want to read it.
     let _ = print_table(&mut out, args, &pooled, &unpooled);
@@ -52,7 +52,7 @@ pub(crate) fn run(args: &Args, settings: &Settings, runtime: &Runtime) -> Result
 impl Half {
     fn run(
         args: &Args,
-        settings: &Settings,
+        config: &Config,
         runtime: &Runtime,
         helpers: usize,
         reuse: bool,
@@ -60,10 +60,12 @@ impl Half {
         // Both halves start from nothing: ports in use before and sockets left behind by the
         // first must not bear on the second.
         let origin = Origin::start(helpers).map_err(StartError::Origin)?;
-        let mut config =
-            Config::new(args, settings.clone(), vec![Endpoint::from(origin.address())]);
-        config.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        config.reuse = reuse;
+        let config = Config {
+            upstreams: vec![Endpoint::from(origin.address())],
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            reuse,
+            ..config.clone()
+        };
         let proxy = Proxy::start(&config)?;
         let load = Load {
             target: proxy.address(),

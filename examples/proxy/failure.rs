@@ -18,6 +18,7 @@ use std::io;
 
 use corepool::{
     CheckoutError, DialError, DialErrorKind, Endpoint, ExchangeError, StreamError, StreamErrorKind,
+    TlsError,
 };
 use hyper::{
     Response, StatusCode,
@@ -177,7 +178,13 @@ fn dial(error: &DialError) -> (StatusCode, String) {
 fn greeting(error: &DialError) -> String {
     match error.source() {
         Some(source) if source.is::<h2::Error>() => "does not speak HTTP/2".to_owned(),
-        _ => "the connect failed".to_owned(),
+        Some(source) => match source.downcast_ref::<TlsError>() {
+            // Its text has an error number.
+            Some(TlsError::Io { source, .. }) => format!("TLS: {}", source.kind()),
+            Some(error) => error.to_string(),
+            None => "the connect failed".to_owned(),
+        },
+        None => "the connect failed".to_owned(),
     }
 }
 

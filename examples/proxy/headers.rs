@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `Host` | the client's; the target's where the target is absolute; the origin's for HTTP/1.0 without one, `localhost` for a unix socket |
 //! | `X-Forwarded-For` | the client's address, after what the client sent |
-//! | `X-Forwarded-Proto`, `X-Forwarded-Host` | `http` and the client's `Host`; what the client sent is replaced |
+//! | `X-Forwarded-Proto`, `X-Forwarded-Host` | `http` or `https`, and the client's `Host`; what the client sent is replaced |
 
 use std::net::IpAddr;
 
@@ -29,15 +29,16 @@ use crate::failure::Failure;
 pub(crate) struct Client {
     address: String,
     forwarded_for: HeaderValue,
+    scheme: &'static str,
 }
 
 impl Client {
-    pub(crate) fn new(address: IpAddr) -> Self {
+    pub(crate) fn new(address: IpAddr, is_tls: bool) -> Self {
         let address = address.to_canonical().to_string();
         // An address in text form has only visible ASCII characters, so this never falls back.
         let forwarded_for =
             HeaderValue::from_str(&address).unwrap_or_else(|_| HeaderValue::from_static("unknown"));
-        Self { address, forwarded_for }
+        Self { address, forwarded_for, scheme: if is_tls { "https" } else { "http" } }
     }
 }
 
@@ -81,7 +82,7 @@ pub(crate) fn to_origin(parts: &mut request::Parts, client: &Client) -> Result<(
     }
     let headers = &mut parts.headers;
     headers.append(VIA, HeaderValue::from_static(via));
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(client.scheme));
     if let Some(host) = headers.get(HOST).cloned() {
         headers.insert(X_FORWARDED_HOST, host);
     }
@@ -208,7 +209,7 @@ mod tests {
     fn forwarded(request: Request<()>) -> request::Parts {
         check(&request).unwrap();
         let mut parts = request.into_parts().0;
-        let client = Client::new(Ipv4Addr::LOCALHOST.into());
+        let client = Client::new(Ipv4Addr::LOCALHOST.into(), false);
         to_origin(&mut parts, &client).unwrap();
         parts
     }

@@ -4,6 +4,8 @@
 //! ```text
 //! cargo run --release --example proxy                        # with an embedded origin
 //! cargo run --release --example proxy -- --upstream 127.0.0.1:3000 --upstream unix:/run/app.sock
+//! cargo run --release --example proxy -- --upstream https://origin.test --ca ca.pem
+//! cargo run --release --example proxy -- --tls-cert proxy.pem --tls-key proxy.key
 //! cargo run --release --example proxy -- --demo              # what pooling is worth here
 //! cargo run --release --example proxy -- --help              # limits, timeouts, breaker, sockets
 //! curl http://127.0.0.1:8080/headers                         # the request as the origin sees it
@@ -17,7 +19,8 @@
 //! thread unless its shard has no idle connection and another has some to spare.
 //!
 //! An origin that speaks HTTP/2 has its connections shared by all shards, each request a stream; the
-//! guard is then one of the stream. See `upstream.rs` for how it is known which one it is.
+//! guard is then one of the stream. See `upstream.rs` for how it is known which one it is, and for
+//! origins behind TLS.
 //!
 //! # What it does
 //! * Header fields that concern one connection are removed, `Via` and `X-Forwarded-*` are added;
@@ -28,7 +31,11 @@
 //! * An idempotent request without a body, whose *reused* connection dies before a byte of the
 //!   response, is sent once more on a fresh one, to the next origin if there is one. So is any
 //!   request of which nothing was sent, or that an origin of HTTP/2 says it has not looked at.
+//! * Clients speak TLS with it where it is given a certificate; the handshake has to be through as
+//!   soon as a request would have to be.
 //! * Failures are told apart, 502, 503 and 504; see `failure.rs`.
+//! * An origin whose certificate nobody vouches for that is known (`--ca`, or the system's
+//!   authorities), or that is not for its name, gets no request: 502, with the reason.
 //! * Settings of the pool come from flags, those that have none from a file (`--config`); the
 //!   documentation of `corepool::sizing` has one.
 //! * An operator has a say at the admin address: `POST /breaker`, `/evict`, `/suspend`, `/resume`;
@@ -64,7 +71,9 @@
 //! * Upgrades: the `Upgrade` field is removed, as RFC 9110 §7.8 allows, and the request goes on
 //!   as an ordinary one; a WebSocket client gets the origin's ordinary answer. CONNECT gets 501.
 //! * Trailers: the `Trailer` field is removed, and the trailers with it.
-//! * TLS; HTTP/2 with clients.
+//! * HTTP/2 with clients, with or without TLS: they are offered HTTP/1.1 alone.
+//! * Certificates of its own towards origins, and clients' certificates.
+//! * `--no-reuse` with origins of HTTP/2: their connections are shared all the same.
 //! * Judge an origin by its answers: the breaker counts dials. One that accepts connections and
 //!   answers 500 to everything keeps its turn.
 //! * The PROXY protocol towards the origin; see `tuning.rs`.
@@ -89,6 +98,7 @@ mod parse;
 mod proxy;
 mod settings;
 mod snapshot;
+mod tls;
 mod tuning;
 mod upload;
 mod upstream;
@@ -135,24 +145,25 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<bool, StartError> {
     // First, so that a mistake in them is told whatever else is in the way.
     let settings = settings::settings(args, args.upstreams.len().max(1))?;
+    let config = Config::new(args, settings)?;
     // For signals and the admin pages; requests run on the shards.
     let runtime =
         runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Runtime)?;
     if args.demo.on {
-        return demo::run(args, &settings, &runtime);
+        return demo::run(args, &config, &runtime);
     }
     // Before the shards listen: a second proxy would silently share their port, as
     // SO_REUSEPORT has it, but fails here.
     let admin_listener = runtime
         .block_on(TcpListener::bind(args.admin))
         .map_err(|error| StartError::Listen(args.admin, error))?;
-    let mut upstreams = args.upstreams.clone();
+    let mut upstreams = config.upstreams.clone();
     let mut origin = None;
     if upstreams.is_empty() {
         let origin = origin.insert(Origin::start(1).map_err(StartError::Origin)?);
         upstreams.push(Endpoint::from(origin.address()));
     }
-    let config = Config::new(args, settings, upstreams);
+    let config = Config { upstreams, ..config };
     let proxy = Proxy::start(&config)?;
     let admin = Admin {
         pool: proxy.pool().clone(),
@@ -168,7 +179,7 @@ fn run(args: &Args) -> Result<bool, StartError> {
         let mut signals = Signals::new().map_err(StartError::Runtime)?;
         tokio::spawn(admin.serve(admin_listener));
         // Whoever closed our output does not want to read it.
-        let _ = greet(&proxy, &config.upstreams, origin.is_some(), admin_address);
+        let _ = greet(&proxy, &config, origin.is_some(), admin_address);
         let signal = signals.next().await;
         tracing::info!(signal, "draining; a second signal ends it at once");
         tokio::select! {
@@ -181,15 +192,16 @@ fn run(args: &Args) -> Result<bool, StartError> {
 
 fn greet(
     proxy: &Proxy,
-    upstreams: &[Endpoint],
+    config: &Config,
     embedded: bool,
     admin: core::net::SocketAddr,
 ) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let backend = proxy.pool().backend();
-    writeln!(out, "proxy     http://{}/", proxy.address())?;
+    let scheme = if config.shown.is_some() { "https" } else { "http" };
+    writeln!(out, "proxy     {scheme}://{}/", proxy.address())?;
     writeln!(out, "admin     http://{admin}/pool and /metrics")?;
-    for upstream in upstreams {
+    for upstream in &config.upstreams {
         writeln!(out, "upstream  {upstream}{}", if embedded { " (embedded)" } else { "" })?;
     }
     writeln!(out, "backend   {}: {}", backend.selected, backend.reason)?;

@@ -237,13 +237,13 @@ const SHARDS: [Metric<ShardStats>; 3] = [
     ),
 ];
 
-const COUNTERS: [Metric<Counters>; 4] = [
+const COUNTERS: [Metric<Counters>; 5] = [
     ("proxy_clients_open", Kind::Gauge, "Clients connected.", Counters::open),
     ("proxy_clients_accepted_total", Kind::Counter, "Clients accepted.", Counters::accepted),
     (
         "proxy_retries_total",
         Kind::Counter,
-        "Requests sent again because the reused connection was stale.",
+        "Requests sent again: the reused connection was stale, or the origin refused the stream.",
         Counters::retries,
     ),
     (
@@ -251,5 +251,11 @@ const COUNTERS: [Metric<Counters>; 4] = [
         Kind::Counter,
         "Requests taken to another origin because theirs could not be dialled.",
         Counters::detours,
+    ),
+    (
+        "proxy_tls_handshakes_failed_total",
+        Kind::Counter,
+        "Clients with whom TLS did not come about.",
+        Counters::failed_handshakes,
     ),
 ];

@@ -85,14 +85,19 @@ fn may_be_dialled(upstream: &Upstream) -> bool {
 mod tests {
     use std::net::{Ipv4Addr, SocketAddr};
 
-    use corepool::{BreakerMode, Endpoint, HttpClient};
+    use corepool::{BreakerMode, Endpoint, HttpClient, TlsConnector};
 
     use super::*;
-    use crate::upstream::{Connector, Pool};
+    use crate::{
+        tls,
+        upstream::{Connector, Pool},
+    };
 
     /// So many origins. Nobody dials them.
     fn origins(count: u16) -> (Pool, Origins) {
-        let pool = Pool::builder(Connector::new()).shards(1).pin(false).build().unwrap();
+        let tls = TlsConnector::builder().crypto_provider(tls::provider()).build().unwrap();
+        let connector = Connector::over(tls);
+        let pool = Pool::builder(connector).shards(1).pin(false).build().unwrap();
         let endpoint = |port| Endpoint::from(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
         let client = HttpClient::without_copies(pool.clone());
         let upstreams = (1..=count).map(|port| client.origin(endpoint(port))).collect();

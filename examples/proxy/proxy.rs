@@ -3,7 +3,7 @@
 use core::{convert::Infallible, net::SocketAddr, time::Duration};
 use std::{io, rc::Rc, sync::Arc};
 
-use corepool::{BuildError, Endpoint, HttpClient, PoolEvent, Settings};
+use corepool::{BuildError, Endpoint, HttpClient, PoolEvent, Settings, TlsError};
 use tokio::{
     sync::{mpsc, watch},
     time::timeout,
@@ -14,10 +14,11 @@ use crate::{
     counters::Counters,
     events::Events,
     forward::Forwarder,
-    listener,
+    listener::{self, Host},
     origins::Origins,
     settings::ConfigError,
-    upstream::{Connector, Group, Pool, Upstream},
+    tls::{self, FileError, Shown},
+    upstream::{Connector, Group, Pool, Transport, Upstream},
 };
 
 /// What a proxy is made from.
@@ -30,6 +31,9 @@ pub(crate) struct Config {
     pub(crate) client_timeout: Duration,
     pub(crate) drain_timeout: Duration,
     pub(crate) reuse: bool,
+    pub(crate) transport: Transport,
+    /// With it, clients speak TLS.
+    pub(crate) shown: Option<Shown>,
 }
 
 /// A proxy at work.
@@ -53,8 +57,12 @@ pub(crate) enum StartError {
     Listen(SocketAddr, io::Error),
     #[error(transparent)]
     Config(#[from] ConfigError),
+    #[error(transparent)]
+    File(#[from] FileError),
     #[error("cannot start the pool: {0}")]
     Pool(#[from] BuildError),
+    #[error("cannot speak TLS: {0}")]
+    Tls(#[from] TlsError),
     #[error("cannot start the embedded origin: {0}")]
     Origin(io::Error),
     #[error("cannot start: {0}")]
@@ -65,24 +73,33 @@ impl StartError {
     /// 2 where the command line is to blame, as for what does not parse.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Pool(BuildError::Setting { .. } | BuildError::Settings(_)) => 2,
+            Self::Config(_)
+            | Self::File(_)
+            | Self::Pool(BuildError::Setting { .. } | BuildError::Settings(_)) => 2,
             _ => 1,
         }
     }
 }
 
 impl Config {
-    /// The command line's, for these origins.
-    pub(crate) fn new(args: &Args, settings: Settings, upstreams: Vec<Endpoint>) -> Self {
-        Self {
+    /// The command line's. Reads the files that it names.
+    pub(crate) fn new(args: &Args, settings: Settings) -> Result<Self, StartError> {
+        let shown = match (&args.tls_cert, &args.tls_key) {
+            (Some(chain), Some(key)) => Some(Shown::read(chain, key)?),
+            // Neither, as clap has it.
+            _ => None,
+        };
+        Ok(Self {
             listen: args.listen,
-            upstreams,
+            upstreams: args.upstreams.clone(),
             settings,
             response_timeout: args.response_timeout,
             client_timeout: args.client_timeout,
             drain_timeout: args.drain_timeout,
             reuse: !args.no_reuse,
-        }
+            transport: tls::transport(args)?,
+            shown,
+        })
     }
 }
 
@@ -92,7 +109,7 @@ impl Proxy {
         let events = Arc::new(Events::new(&config.upstreams));
         let noted = Arc::clone(&events);
         // Starts the shards' threads.
-        let pool = Pool::builder(Connector::new())
+        let pool = Pool::builder(Connector::over(config.transport.clone()))
             .settings(config.settings.clone())
             .observer(move |event: &PoolEvent<'_>| noted.note(event))
             .build()?;
@@ -115,13 +132,14 @@ impl Proxy {
             let id = shard.id();
             let Config { reuse, response_timeout, client_timeout, .. } = *config;
             let (stopped, working) = (stopped.clone(), working.clone());
+            let shown = config.shown.clone();
             // Detached: `working` tells when it ends.
             drop(shard.spawn_local(move || async move {
                 // Each shard starts at another origin, so that few clients reach them all.
                 let origins = Origins::new(upstreams, id);
                 let forwarder = Forwarder::new(origins, reuse, response_timeout, own);
-                let served =
-                    listener::serve(listener, Rc::new(forwarder), client_timeout, stopped, working);
+                let host = Host { forwarder: Rc::new(forwarder), shown, client_timeout };
+                let served = host.serve(listener, stopped, working);
                 if let Err(error) = served.await {
                     tracing::error!(%error, shard = id, "the shard cannot serve clients");
                 }

@@ -1,12 +1,18 @@
 //! How origins are reached: what `--upstream` takes, and the pool's connector.
+//!
+//! | origin | how |
+//! |---|---|
+//! | `HOST:PORT`, `unix:/PATH`, `http://HOST[:PORT]` | HTTP/1.1 |
+//! | `h2c://HOST:PORT` | HTTP/2, which the origin is known to speak |
+//! | `https://HOST[:PORT]` | TLS, and in it HTTP/2 or HTTP/1.1, as the origin chooses by ALPN; its certificate has to be for HOST |
 
-use corepool::{Endpoint, HttpConnector, HttpLease, HttpOrigin, StreamConnector, endpoint_of};
+use corepool::{Endpoint, HttpConnector, HttpLease, HttpOrigin, TlsConnector, endpoint_of};
 use hyper::Uri;
 
 use crate::upload::Upload;
 
-/// What carries the bytes to an origin.
-pub(crate) type Transport = StreamConnector;
+/// What carries the bytes to an origin: TLS to those of `https`.
+pub(crate) type Transport = TlsConnector;
 
 /// What the pool makes connections with.
 pub(crate) type Connector = HttpConnector<Upload, Transport>;
@@ -36,7 +42,7 @@ pub(crate) fn upstream(text: &str) -> Result<Endpoint, &'static str> {
         // A path, a query or a name with a password would have no effect.
         Some((_, rest)) if rest.is_empty() || rest.contains(['/', '?', '#', '@']) => None,
         Some((scheme, rest)) => match scheme.to_ascii_lowercase().as_str() {
-            "http" => text.parse::<Uri>().ok().and_then(|uri| endpoint_of(&uri).ok()),
+            "http" | "https" => text.parse::<Uri>().ok().and_then(|uri| endpoint_of(&uri).ok()),
             "h2c" => rest.parse().ok().map(Endpoint::with_http2),
             _ => None,
         },
@@ -44,8 +50,8 @@ pub(crate) fn upstream(text: &str) -> Result<Endpoint, &'static str> {
     named.ok_or(FORMS)
 }
 
-const FORMS: &str = "expected host:port, unix:/path, http://host[:port] or h2c://host:port, with a \
-    port from 1 to 65535";
+const FORMS: &str = "expected host:port, unix:/path, http://host[:port], https://host[:port] or \
+    h2c://host:port, with a port from 1 to 65535";
 
 #[cfg(test)]
 mod tests {
@@ -61,6 +67,10 @@ mod tests {
             ("HTTP://a:81", "a:81"),
             ("http://[::1]", "[::1]:80"),
             ("http://10.0.0.1:81", "10.0.0.1:81"),
+            ("https://a", "a:443 [tls a alpn h2/http/1.1]"),
+            ("https://a:81", "a:81 [tls a alpn h2/http/1.1]"),
+            ("https://10.0.0.1", "10.0.0.1:443 [tls 10.0.0.1 alpn h2/http/1.1]"),
+            ("https://[::1]:81", "[::1]:81 [tls ::1 alpn h2/http/1.1]"),
             ("h2c://a:81", "a:81 [http/2]"),
             ("H2C://[::1]:81", "[::1]:81 [http/2]"),
         ] {
@@ -86,6 +96,9 @@ mod tests {
             "http://a:0",
             "http://a b",
             "http://::1",
+            "https://",
+            "https://a:0",
+            "https://a/path",
             "h2c://a",
             "h2c://",
             "h2c://unix:/run/app.sock",

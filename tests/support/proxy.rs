@@ -11,7 +11,7 @@ use std::{
 
 use serde_json::Value;
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
     net::{TcpSocket, TcpStream},
     process::{Child, ChildStdout, Command},
     sync::{OnceCell, watch},
@@ -133,7 +133,7 @@ impl Proxy {
                 let status = soon("the proxy's end", child.wait()).await;
                 return Err((status.expect("it is our child"), stderr.await.unwrap()));
             }
-            let url = line.split_once("http://").map(|(_, rest)| rest);
+            let url = line.split_once("://").map(|(_, rest)| rest);
             let found = url.and_then(|url| url.split('/').next()).and_then(|a| a.parse().ok());
             match line.split(' ').next() {
                 Some("proxy") => address = found,
@@ -319,7 +319,7 @@ impl Drop for Origin {
 }
 
 /// One end of a connection.
-pub(crate) struct Peer(pub(crate) BufReader<TcpStream>);
+pub(crate) struct Peer<S = TcpStream>(pub(crate) BufReader<S>);
 
 /// A message as it came over the wire.
 #[derive(Debug)]
@@ -340,8 +340,20 @@ impl Peer {
         Self::new(stream.unwrap_or_else(|error| panic!("{address}: {error}")))
     }
 
+    /// Closes with a reset.
+    pub(crate) fn reset(self) {
+        let stream = self.0.into_inner();
+        let socket = socket2::SockRef::from(&stream);
+        socket.set_linger(Some(Duration::ZERO)).expect("a TCP option");
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let sent = soon("sending", self.0.get_mut().write_all(bytes.as_ref())).await;
+        sent.expect("the peer takes it");
+        // TLS may keep some of it.
+        let sent = soon("sending", self.0.get_mut().flush()).await;
         sent.expect("the peer takes it");
     }
 
@@ -413,13 +425,6 @@ impl Peer {
     pub(crate) async fn is_at_end(&mut self) -> bool {
         let mut byte = [0];
         matches!(soon("the end", self.0.read(&mut byte)).await, Ok(0) | Err(_))
-    }
-
-    /// Closes with a reset.
-    pub(crate) fn reset(self) {
-        let stream = self.0.into_inner();
-        let socket = socket2::SockRef::from(&stream);
-        socket.set_linger(Some(Duration::ZERO)).expect("a TCP option");
     }
 }
 
