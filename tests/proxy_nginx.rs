@@ -5,12 +5,15 @@
 
 #[path = "support/nginx.rs"]
 mod nginx;
+#[path = "support/tls.rs"]
+mod peers;
 #[path = "support/proxy.rs"]
 mod support;
 
-use std::{process::Stdio, time::Duration};
+use std::{fs, path::Path, process::Stdio, time::Duration};
 
-use nginx::{Nginx, are_skipped, find};
+use nginx::{Certificate, Nginx, are_skipped, find};
+use peers::{Authority, Shown};
 use serde_json::Value;
 use support::{PATIENCE, Proxy, balances, can_have};
 use tokio::{
@@ -24,6 +27,8 @@ const PATIENT: &str = "keepalive_timeout 60s; keepalive_requests 10000000;";
 /// nginx closes connections all the time, in use (politely) and at rest (whenever it likes). The
 /// last is for connections that were dialled and then not needed: it has seen no request on them.
 const IMPATIENT: &str = "keepalive_timeout 1s; keepalive_requests 100; client_header_timeout 1s;";
+
+const IMPATIENT_HTTP2: &str = "keepalive_timeout 1s; keepalive_requests 1000;";
 
 #[tokio::test]
 async fn a_patient_nginx_with_io_uring() {
@@ -43,6 +48,26 @@ async fn an_impatient_nginx_with_io_uring() {
 #[tokio::test]
 async fn an_impatient_nginx_with_epoll() {
     an_impatient_nginx("epoll").await;
+}
+
+#[tokio::test]
+async fn a_patient_nginx_of_http2_with_io_uring() {
+    a_patient_nginx_of_http2("io-uring").await;
+}
+
+#[tokio::test]
+async fn a_patient_nginx_of_http2_with_epoll() {
+    a_patient_nginx_of_http2("epoll").await;
+}
+
+#[tokio::test]
+async fn an_impatient_nginx_of_http2_with_io_uring() {
+    an_impatient_nginx_of_http2("io-uring").await;
+}
+
+#[tokio::test]
+async fn an_impatient_nginx_of_http2_with_epoll() {
+    an_impatient_nginx_of_http2("epoll").await;
 }
 
 async fn a_patient_nginx(backend: &str) {
@@ -77,6 +102,58 @@ async fn an_impatient_nginx(backend: &str) {
     assert!(endpoint["closed_total"]["peer_closed"].as_u64() > Some(0), "{endpoint}");
     let ratio = reuse_ratio(&endpoint);
     assert!(ratio > 0.95, "one in a hundred is what nginx asks for; {ratio}: {endpoint}");
+}
+
+async fn a_patient_nginx_of_http2(backend: &str) {
+    let Some(_turn) = prepare(backend).await else {
+        return;
+    };
+    let Some((_nginx, proxy)) = secure_http2("patient", backend, PATIENT).await else {
+        return;
+    };
+    let requests = wrk(&proxy, "3s").await;
+    let endpoint = proxy.endpoint(balances).await;
+    println!("{requests} requests, {endpoint}");
+    // 64 clients are never more than one connection has streams for (128).
+    assert_eq!(endpoint["opened_total"], 1, "{endpoint}");
+}
+
+/// Each connection ends by a GOAWAY after a thousand requests (nginx's default), under those of the 64
+/// clients' that it does not count any more.
+async fn an_impatient_nginx_of_http2(backend: &str) {
+    let Some(_turn) = prepare(backend).await else {
+        return;
+    };
+    let Some((_nginx, proxy)) = secure_http2("impatient", backend, IMPATIENT_HTTP2).await else {
+        return;
+    };
+    let requests = wrk(&proxy, "3s").await;
+    let at_rest = |endpoint: &Value| endpoint["in_use"] == 0 && balances(endpoint);
+    let endpoint = proxy.endpoint(at_rest).await;
+    println!("{requests} requests, {endpoint}");
+    let opened = endpoint["opened_total"].as_u64().expect("a count");
+    assert!(opened >= requests / 1001, "no connection has more: {endpoint}");
+}
+
+/// An nginx behind TLS that speaks HTTP/2, and a proxy before it; `None` if this nginx cannot.
+async fn secure_http2(name: &str, backend: &str, settings: &str) -> Option<(Nginx, Proxy)> {
+    let about = Command::new(find("nginx").expect("checked before")).arg("-V").output().await;
+    let about = String::from_utf8_lossy(&about.expect("nginx runs").stderr).into_owned();
+    if !about.contains("http_v2_module") {
+        println!("skipped: this nginx was built without HTTP/2");
+        return None;
+    }
+    let authority = Authority::new();
+    let Shown { chain_pem, key_pem, .. } = authority.issue(&["127.0.0.1"]);
+    let shown = Certificate { chain: &chain_pem, key: &key_pem };
+    let nginx = Nginx::start_http2(settings, shown).await;
+    let ca = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("nginx-{name}-{backend}-ca.pem"));
+    fs::write(&ca, authority.pem()).expect("cargo's folder for tests is writable");
+    let ca = ca.to_str().expect("cargo's folder has a name in UTF-8");
+    let upstream = format!("https://{}", nginx.address);
+    let args = ["--backend", backend, "--upstream", &upstream, "--ca", ca];
+    let proxy = Proxy::start(&args).await;
+    Some((nginx, proxy))
 }
 
 /// The counters at rest, which must add up.

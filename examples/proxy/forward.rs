@@ -1,19 +1,22 @@
 //! One request: check out, send, pass the response on.
 //!
-//! There are two second chances, each taken once. A *detour*: an origin that cannot be dialled, or
-//! whose breaker is open, is left for the next one; nothing has been sent, so any request may take
-//! it. A *retry*: what may be sent again is, when its reused connection turned out stale, on a fresh
-//! connection; to another origin if there is one, because this one may be about to die. So is what an
-//! origin of HTTP/2 has not looked at (`REFUSED_STREAM`, above the last stream of a GOAWAY).
+//! There are two second chances. A *detour*, once: an origin that cannot be dialled, or whose breaker
+//! is open, is left for the next one; nothing has been sent, so any request may take it. A *retry*:
+//! what may be sent again is, when its reused connection turned out stale, on a fresh connection; to
+//! another origin if there is one, because this one may be about to die. So is what an origin of
+//! HTTP/2 has not looked at (`REFUSED_STREAM`). A retry is made once; but where all that has happened
+//! is that a connection of HTTP/2 was about to end (GOAWAY), a few times: it ends under all requests
+//! that it carries, and the next one may end as well.
 
 use core::{pin::pin, time::Duration};
 use std::sync::Arc;
 
-use corepool::CheckoutError;
+use corepool::{CheckoutError, StreamError, StreamErrorKind};
 use hyper::{
     Method, Request, Response, StatusCode, Version,
     body::{Body, Incoming},
     header::{CONNECTION, HOST, HeaderValue, TRANSFER_ENCODING},
+    http::request,
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -90,46 +93,25 @@ impl Forwarder {
             parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
 
+        let mut request = Request::from_parts(parts, body);
         let mut route = self.origins.route();
-        let connection = self.check_out(&mut route, !self.reuse).await?;
-        if !is_named {
-            headers::name_origin(&mut parts.headers, connection.endpoint());
-        }
-        // What has begun to be sent is not given back, so a request that may have to be sent again
-        // is copied first. A fresh connection cannot be stale; a stream of HTTP/2 may be refused.
-        let may_fail = connection.is_reused();
-        let is_idempotent = is_idempotent(&parts.method);
-        let may_repeat = is_idempotent || connection.version() == Version::HTTP_2;
-        let copy = (may_fail && may_repeat && body.is_empty()).then(|| parts.clone());
-        let request = Request::from_parts(parts, body);
-        let mut error = match self.exchange(connection, request, progress.as_deref()).await {
-            Ok(response) => return pass_on(response, &route),
-            Err(Broken::Died(error)) => error,
-            Err(Broken::Silent) => return Err(self.silent(&route)),
-        };
-
-        // Not a byte was sent, or the origin says that it has not looked at it: then it may be
-        // anything, a POST too.
-        let is_untouched = error.is_safe_to_retry();
-        let mut again = match (error.take_unsent(), copy) {
-            (Some(unsent), _) if is_untouched && may_fail => unsent,
-            (None, Some(parts)) if is_untouched || (is_idempotent && error.is_stale_reuse()) => {
-                Request::from_parts(parts, Upload::Empty)
+        let mut connection = self.check_out(&mut route, !self.reuse).await?;
+        for attempt in 1.. {
+            if !is_named {
+                headers::name_origin(request.headers_mut(), connection.endpoint());
             }
-            _ => return Err(Failure::broken(&error)),
-        };
-        self.counters.retry();
-        tracing::debug!(%error, "stale connection or refused, once more");
-        route.elsewhere();
-        let connection = self.check_out(&mut route, true).await?;
-        if !is_named {
-            headers::name_origin(again.headers_mut(), connection.endpoint());
+            let spare = Spare::of(&request, &connection);
+            let error = match self.exchange(connection, request, progress.as_deref()).await {
+                Ok(response) => return pass_on(response, &route),
+                Err(Broken::Silent) => return Err(self.silent(&route)),
+                Err(Broken::Died(error)) => error,
+            };
+            request = spare.instead(error, attempt).map_err(|error| Failure::broken(&error))?;
+            self.counters.retry();
+            route.elsewhere();
+            connection = self.check_out(&mut route, true).await?;
         }
-        match self.exchange(connection, again, progress.as_deref()).await {
-            Ok(response) => pass_on(response, &route),
-            Err(Broken::Died(error)) => Err(Failure::broken(&error)),
-            Err(Broken::Silent) => Err(self.silent(&route)),
-        }
+        unreachable!("the last attempt is not made again")
     }
 
     /// A connection to the origin that the route leads to, after a detour if need be.
@@ -183,6 +165,67 @@ impl Forwarder {
     }
 }
 
+/// What is there to send again before a request is sent. What has begun to be sent is not given
+/// back.
+struct Spare {
+    /// Its head, where it has no body.
+    head: Option<request::Parts>,
+    is_idempotent: bool,
+    /// A fresh connection of HTTP/1 cannot be stale, and its death is the origin's.
+    may_fail: bool,
+}
+
+impl Spare {
+    fn of(request: &Request<Upload>, connection: &Lease) -> Self {
+        let is_idempotent = is_idempotent(request.method());
+        let may_fail = connection.is_reused();
+        let may_repeat = is_idempotent || connection.version() == Version::HTTP_2;
+        let is_wanted = may_fail && may_repeat && request.body().is_empty();
+        Self { head: is_wanted.then(|| head_of(request)), is_idempotent, may_fail }
+    }
+
+    /// The request again, after so many attempts; the error where that is all.
+    #[cold]
+    fn instead(
+        self,
+        mut error: RequestError,
+        attempts: u32,
+    ) -> Result<Request<Upload>, RequestError> {
+        let most = match error.http2().map(StreamError::kind) {
+            // The connection was about to end, and the next one may be: a matter of luck, not load.
+            Some(StreamErrorKind::GoneAway | StreamErrorKind::Unavailable) => ATTEMPTS,
+            _ => 2,
+        };
+        // Not a byte was sent, or the origin says that it has not looked at it: then it may be
+        // anything, a POST too.
+        let is_untouched = error.is_safe_to_retry();
+        if attempts >= most || !self.may_fail {
+            return Err(error);
+        }
+        let again = match (error.take_unsent(), self.head) {
+            (Some(unsent), _) if is_untouched => unsent,
+            (None, Some(head))
+                if is_untouched || (self.is_idempotent && error.is_stale_reuse()) =>
+            {
+                Request::from_parts(head, Upload::Empty)
+            }
+            _ => return Err(error),
+        };
+        tracing::debug!(%error, attempts, "not answered, and sent again");
+        Ok(again)
+    }
+}
+
+fn head_of(request: &Request<Upload>) -> request::Parts {
+    let mut head = Request::new(());
+    *head.method_mut() = request.method().clone();
+    *head.uri_mut() = request.uri().clone();
+    *head.version_mut() = request.version();
+    *head.headers_mut() = request.headers().clone();
+    *head.extensions_mut() = request.extensions().clone();
+    head.into_parts().0
+}
+
 fn pass_on(
     response: Response<upstream::Body>,
     route: &Route<'_>,
@@ -194,6 +237,9 @@ fn pass_on(
     headers::to_client(&mut parts);
     Ok(Response::from_parts(parts, Download::from(body)))
 }
+
+/// How often a request is sent at most while each time its connection turns out to end.
+const ATTEMPTS: u32 = 5;
 
 /// Whether sending it twice is as good as sending it once, RFC 9110 §9.2.2.
 fn is_idempotent(method: &Method) -> bool {

@@ -62,22 +62,27 @@ pub(crate) struct Nginx {
 impl Nginx {
     /// With these settings of its `http` block.
     pub(crate) async fn start(settings: &str) -> Self {
-        Self::start_with(settings, None).await
+        Self::start_with(settings, None, "").await
     }
 
     /// The same under TLS.
     pub(crate) async fn start_tls(settings: &str, tls: Certificate<'_>) -> Self {
-        Self::start_with(settings, Some(tls)).await
+        Self::start_with(settings, Some(tls), "").await
     }
 
-    async fn start_with(settings: &str, tls: Option<Certificate<'_>>) -> Self {
+    /// The same with HTTP/2 for who offers it.
+    pub(crate) async fn start_http2(settings: &str, tls: Certificate<'_>) -> Self {
+        Self::start_with(settings, Some(tls), "http2").await
+    }
+
+    async fn start_with(settings: &str, tls: Option<Certificate<'_>>, http2: &str) -> Self {
         let mut last = String::new();
         // The port is free when it is chosen, and mostly still when nginx binds it.
         for _ in 0..5 {
             let reserved = TcpListener::bind("127.0.0.1:0").await.expect("loopback has ports");
             let address = reserved.local_addr().expect("it is bound");
             drop(reserved);
-            match Self::try_start(settings, tls, address).await {
+            match Self::try_start(settings, tls, http2, address).await {
                 Ok(nginx) => return nginx,
                 Err(error) => last = error,
             }
@@ -88,6 +93,7 @@ impl Nginx {
     async fn try_start(
         settings: &str,
         tls: Option<Certificate<'_>>,
+        http2: &str,
         address: SocketAddr,
     ) -> Result<Self, String> {
         let folder = Folder::create();
@@ -98,7 +104,7 @@ impl Nginx {
             fs::write(&chain_file, chain).expect("the folder is ours");
             fs::write(&key_file, key).expect("the folder is ours");
             let (chain, key) = (chain_file.display(), key_file.display());
-            secure = format!("ssl; ssl_certificate {chain}; ssl_certificate_key {key}");
+            secure = format!("ssl {http2}; ssl_certificate {chain}; ssl_certificate_key {key}");
         }
         // One process, which ends when it is killed; with a master its workers would live on.
         let config = format!(
