@@ -85,18 +85,15 @@ fn may_be_dialled(upstream: &Upstream) -> bool {
 mod tests {
     use std::net::{Ipv4Addr, SocketAddr};
 
-    use corepool::{BreakerMode, Endpoint, HttpClient, TlsConnector};
+    use corepool::{BreakerMode, Endpoint, HttpClient, HttpConnector, TlsConnector};
 
     use super::*;
-    use crate::{
-        tls,
-        upstream::{Connector, Pool},
-    };
+    use crate::{tls, upstream::Pool};
 
     /// So many origins. Nobody dials them.
     fn origins(count: u16) -> (Pool, Origins) {
         let tls = TlsConnector::builder().crypto_provider(tls::provider()).build().unwrap();
-        let connector = Connector::over(tls);
+        let connector = HttpConnector::new().over(tls);
         let pool = Pool::builder(connector).shards(1).pin(false).build().unwrap();
         let endpoint = |port| Endpoint::from(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
         let client = HttpClient::without_copies(pool.clone());

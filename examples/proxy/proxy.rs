@@ -3,7 +3,7 @@
 use core::{convert::Infallible, net::SocketAddr, time::Duration};
 use std::{io, rc::Rc, sync::Arc};
 
-use corepool::{BuildError, Endpoint, HttpClient, PoolEvent, Settings, TlsError};
+use corepool::{BuildError, Endpoint, HttpClient, HttpConnector, PoolEvent, Settings, TlsError};
 use tokio::{
     sync::{mpsc, watch},
     time::timeout,
@@ -18,7 +18,7 @@ use crate::{
     origins::Origins,
     settings::ConfigError,
     tls::{self, FileError, Shown},
-    upstream::{Connector, Group, Pool, Transport, Upstream},
+    upstream::{Group, Pool, Transport, Upstream},
 };
 
 /// What a proxy is made from.
@@ -109,7 +109,7 @@ impl Proxy {
         let events = Arc::new(Events::new(&config.upstreams));
         let noted = Arc::clone(&events);
         // Starts the shards' threads.
-        let pool = Pool::builder(Connector::over(config.transport.clone()))
+        let pool = Pool::builder(HttpConnector::new().over(config.transport.clone()))
             .settings(config.settings.clone())
             .observer(move |event: &PoolEvent<'_>| noted.note(event))
             .build()?;
