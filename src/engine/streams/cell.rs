@@ -145,8 +145,9 @@ impl<T> Cell<T> {
         self.content.with(|cell| {
             // SAFETY: the lease was counted by a CAS with Acquire after `open` had filled the cell,
             // and as long as it is counted nobody takes the content out. The reference lives no
-            // longer than the lease, whose reference the caller shows.
-            unsafe { (*cell).assume_init_ref() }
+            // longer than the lease, whose reference the caller shows. `MaybeUninit<T>` is laid out
+            // as `T`.
+            unsafe { &*cell.cast::<T>() }
         })
     }
 
