@@ -574,6 +574,9 @@ fn last_return_of_one_that_leaves_vs_keeper() {
         let user = spawn(move || drop(lease));
         let waiter = house.line_up();
         let served = keep(&house.table, &waiter);
+        if served.is_none() {
+            assert_eq!(Book::read(&house.book.rested), 1, "INV-5: nobody finds it at rest");
+        }
         user.join().unwrap();
         if served.is_none() {
             house.table.leave_line(&waiter);
