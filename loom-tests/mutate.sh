@@ -1071,13 +1071,13 @@ mutant scenario-late-cancel-drops shuttle:queue engine/line.rs \
     'Cancelled::TooLate(Some(Outcome::Ready(lease))) => drop(lease),'
 
 # The table of streams.
-mutant stream-swap-relaxed "streams:return_vs_return_of" engine/streams/cell.rs \
+mutant stream-swap-relaxed "streams:return_vs_return_of streams:put_in_vs_wait" engine/streams/cell.rs \
     '.compare_exchange_weak(bits, next.pack(), Ordering::AcqRel, Ordering::Relaxed)' \
     '.compare_exchange_weak(bits, next.pack(), Ordering::Relaxed, Ordering::Relaxed)'
-mutant stream-swap-acquire "streams:put_in_vs_wait" engine/streams/cell.rs \
+mutant stream-swap-acquire "streams:return_vs_return_of streams:put_in_vs_wait" engine/streams/cell.rs \
     '.compare_exchange_weak(bits, next.pack(), Ordering::AcqRel, Ordering::Relaxed)' \
     '.compare_exchange_weak(bits, next.pack(), Ordering::Acquire, Ordering::Relaxed)'
-mutant stream-swap-release "streams:return_vs_return_of" engine/streams/cell.rs \
+mutant stream-swap-release "streams:return_vs_return_of streams:put_in_vs_wait" engine/streams/cell.rs \
     '.compare_exchange_weak(bits, next.pack(), Ordering::AcqRel, Ordering::Relaxed)' \
     '.compare_exchange_weak(bits, next.pack(), Ordering::Release, Ordering::Relaxed)'
 mutant stream-generation-ignored "streams:late_drain" engine/streams/cell.rs \

@@ -214,7 +214,11 @@ fn return_vs_return_of_a_connection_that_drains() {
         let leases = [(); 2].map(|()| house.table.lease().unwrap());
         house.table.drain(spot);
         let [ours, theirs] = leases;
-        let other = spawn(move || drop(theirs));
+        let other = spawn(move || {
+            assert!(theirs.carrier().is_usable());
+            drop(theirs);
+        });
+        assert!(ours.carrier().is_usable());
         drop(ours);
         other.join().unwrap();
         house.finish(0, 1);
