@@ -1070,6 +1070,114 @@ mutant scenario-late-cancel-drops shuttle:queue engine/line.rs \
     'Cancelled::TooLate(Some(Outcome::Ready(lease))) => self.put_back(lease),' \
     'Cancelled::TooLate(Some(Outcome::Ready(lease))) => drop(lease),'
 
+# The table of streams.
+mutant stream-swap-relaxed "streams:return_vs_return_of streams:put_in_vs_wait" engine/streams/cell.rs \
+    '.compare_exchange_weak(bits, next.pack(), Ordering::AcqRel, Ordering::Relaxed)' \
+    '.compare_exchange_weak(bits, next.pack(), Ordering::Relaxed, Ordering::Relaxed)'
+mutant stream-swap-acquire "streams:return_vs_return_of streams:put_in_vs_wait" engine/streams/cell.rs \
+    '.compare_exchange_weak(bits, next.pack(), Ordering::AcqRel, Ordering::Relaxed)' \
+    '.compare_exchange_weak(bits, next.pack(), Ordering::Acquire, Ordering::Relaxed)'
+mutant stream-swap-release "streams:return_vs_return_of streams:put_in_vs_wait" engine/streams/cell.rs \
+    '.compare_exchange_weak(bits, next.pack(), Ordering::AcqRel, Ordering::Relaxed)' \
+    '.compare_exchange_weak(bits, next.pack(), Ordering::Release, Ordering::Relaxed)'
+mutant stream-generation-ignored "streams:late_drain" engine/streams/cell.rs \
+    'word.on(event).filter(|_| word.generation == generation)' 'word.on(event)'
+mutant stream-moved-twice "streams:put_in_vs_drain" engine/streams/cell.rs \
+    'if moved_before { None } else { self.taken_out(word) }' \
+    'let _ = moved_before;
+        self.taken_out(word)'
+mutant stream-version-ignored "streams:change_vs_older" engine/streams/word.rs \
+    'version.wrapping_sub(known) % VERSIONS < VERSIONS / 2' 'version != known || true'
+mutant stream-ended-is-opened "streams:put_in_vs_drain" engine/streams/word.rs \
+    '(Event::Open(capacity), Moving) if !self.draining =>' '(Event::Open(capacity), Moving) =>'
+mutant stream-drained-stays "unit:engine::streams" engine/streams/word.rs \
+    '(Event::Stay, Leaving) if !self.draining =>' '(Event::Stay, Leaving) =>'
+mutant stream-lease-beyond-the-set-limit "unit:engine::streams::oracle" engine/streams/word.rs \
+    'if self.limit < most { self.limit } else { most }' \
+    'let _ = most;
+        self.limit'
+mutant stream-lease-of-one-that-leaves "streams:lease_vs_shrink" engine/streams/word.rs \
+    '(Event::Lease(most), Open) if self.has_room(most) => next.leases += 1,' \
+    '(Event::Lease(most), Open | Leaving) if self.leases < self.room(most) => next.leases += 1,'
+mutant stream-line-up-fence-off "streams:return_vs" engine/streams/line.rs \
+    '        // see us in line, or we see what they changed.
+        fence(Ordering::SeqCst);' '        // see us in line, or we see what they changed.'
+mutant stream-look-fence-off "streams:return_vs_stream_waiter" engine/streams/line.rs \
+    '        // line, or who lines up sees what we changed.
+        fence(Ordering::SeqCst);' '        // line, or who lines up sees what we changed.'
+mutant stream-hand-out-fence-off "streams:_wait streams:purge" engine/streams/line.rs \
+    '                // stream is seen here.
+                fence(Ordering::SeqCst);' '                // stream is seen here.'
+mutant stream-hand-out-once "streams:_wait streams:purge" engine/streams/line.rs \
+    '                if self.line.is_empty() {
+                    return;
+                }
+                continue;' '                return;'
+mutant stream-close-fence-off "streams:close_vs" engine/streams/line.rs \
+    '        // SeqCst: pairs with the fences in `line_up` and `serve_line`.
+        fence(Ordering::SeqCst);' ''
+mutant stream-call-fence-off "streams:last_return_of_one_that_leaves streams:unusable" engine/streams/mod.rs \
+    '        // keeper after this, which finds no cell that moves.
+        fence(Ordering::SeqCst);' '        // keeper after this, which finds no cell that moves.'
+mutant stream-taken-out-unheard "streams:last_return_of_one_that_leaves" engine/streams/mod.rs \
+    '        self.cells[at].vacate(moving);
+        self.call_keeper();' '        self.cells[at].vacate(moving);'
+mutant stream-unusable-unheard "unit:engine::streams::oracle" engine/streams/mod.rs \
+    '            self.let_go(lease);
+            self.call_keeper();' '            self.let_go(lease);'
+mutant stream-vacated-before-rest "streams:last_return_of_one_that_leaves" engine/streams/mod.rs \
+    '        let _ = catch_unwind(AssertUnwindSafe(goes));
+        self.vacate(at, moving);' '        self.vacate(at, moving);
+        let _ = catch_unwind(AssertUnwindSafe(goes));'
+mutant stream-moves-after-a-panic "unit:engine::streams::tests" engine/streams/mod.rs \
+    '                self.vacate(at, moving);
+                resume_unwind(panic);' '                resume_unwind(panic);'
+mutant stream-put-in-unseen "streams:put_in_vs_wait" engine/streams/mod.rs \
+    '        self.look_after_line();
+        // After the fence in there' '        // After the fence in there'
+mutant stream-stays-in-a-closed-table "streams:close_vs_put_in" engine/streams/mod.rs \
+    '        if self.is_closed() {
+            self.leave(at);
+        }' ''
+mutant stream-change-unseen "streams:settings_raised" engine/streams/mod.rs \
+    '            && cell.change(at.generation, capacity)
+        {
+            self.look_after_line();
+        }' '            && cell.change(at.generation, capacity)
+        {
+        }'
+mutant stream-served-while-held "unit:engine::streams::oracle" engine/streams/line.rs \
+    'wanted.waiting > 0 && wanted.is_open()' 'wanted.waiting > 0'
+mutant stream-closed-line-is-left "streams:purge_of_the_line_vs_close streams:close_vs_wait" \
+    engine/streams/line.rs '        self.hand_out();
+        if self.is_closed() {
+            self.tell_closed();
+        }' '        self.hand_out();'
+mutant stream-purged-line-is-left "streams:purge_of_the_line" engine/streams/line.rs \
+    '        // It had the first in line in its hands for a moment.
+        self.look_after_line();' ''
+mutant stream-line-is-unbounded "unit:engine::streams" engine/streams/line.rs \
+    '                return Err(Refused::Full);' '                drop(());'
+mutant stream-late-comers-turned-away "unit:engine::streams" engine/streams/line.rs \
+    'count.min(self.demand.wanted().waiting)' 'count'
+mutant stream-line-up-wakes-nobody "streams:last_return_of_one_that_leaves unit:engine::streams" \
+    engine/streams/line.rs '        if !waiter.is_filled() {
+            self.keeper.wake();
+        }' ''
+mutant stream-wanted-stays-unseen "unit:engine::streams::oracle" engine/streams/keep.rs \
+    '            self.look_after_line();
+        }
+    }' '        }
+    }'
+mutant stream-need-rounded-down "unit:engine::streams::growth" engine/streams/growth.rs \
+    '.div_ceil(room);' '/ room;'
+mutant notice-change-fence-off "notice" notice.rs \
+    '        // before somebody stood there, or who stands there sees the change.
+        fence(Ordering::SeqCst);' '        // before somebody stood there, or who stands there sees the change.'
+mutant notice-stand-fence-off "notice" notice.rs \
+    '        // SeqCst: pairs with the fence in `change`.
+        fence(Ordering::SeqCst);' '        // SeqCst: pairs with the fence in `change`.'
+
 # Prints the orderings of the engine and its like, other than Relaxed, that no mutant weakens or removes.
 untouched() {
     python3 - "$work/tree/src" "$SPANS" <<'PY'
@@ -1079,7 +1187,7 @@ for line in open(sys.argv[2]):
     path, start, end = line.rsplit(maxsplit=2)
     spans.setdefault(path, []).append(range(int(start), int(end)))
 tests = {"order.rs", "regressions.rs", "seeded.rs"}
-for path in [root / "bell.rs", root / "retry_budget.rs", *sorted((root / "engine").rglob("*.rs"))]:
+for path in [root / "bell.rs", root / "notice.rs", root / "retry_budget.rs", *sorted((root / "engine").rglob("*.rs"))]:
     if path.name in tests or "oracle" in path.parts:
         continue
     code = re.split(r"#\[cfg\((?:all\()?test", path.read_text())[0]

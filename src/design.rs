@@ -56,7 +56,8 @@
 //! seen dead, or evicted, is never handed out. INV-7 a cancelled future, at any await, leaves all
 //! of the above true. INV-8 breaker, backoff, slow start, retention and retry budget take only
 //! legal transitions and admit no more than they say. INV-9 after a close: opened = closed, no slot
-//! in use.
+//! in use. INV-10 of no shared connection more streams are leased than its peer allows at that moment
+//! and than was set, and its last lease, or who finds that there is none, takes it out exactly once.
 //!
 //! # Flows
 //! * **Checkout, hit.** Pop a hint of the own lane, CAS Idle → InUse, compare the group in full.
@@ -90,6 +91,15 @@
 //! * **Dial of a name.** One look-up serves all dials (an answer is kept for its TTL, and an old one
 //!   while no new one can be had). The addresses race after RFC 8305. When the answer changes, each
 //!   shard retires its connections to vanished addresses over `retire_over_ms`.
+//! * **Streams.** A connection that several use at once stands in a cell of its endpoint's table; to the
+//!   group it is one in use. A caller takes a stream of the one that has the fewest: a look over the
+//!   cells and one CAS, which counts the stream against the peer's limit. If there is none it lines up,
+//!   fences, looks again, and wakes the keeper. A stream that ends serves who waits longest. The keeper,
+//!   a task on the group's home shard, finds connections as a caller does, at rest or by a dial, and
+//!   four times a second looks which are not needed, too old or dead. What is not needed takes no more
+//!   streams and goes back to the group after its last one; what drains, at its peer's word or its
+//!   owner's, ends after it. Only then is the cell vacant: who sees no cell that moves finds the
+//!   connection at rest.
 //!
 //! # Limits, and who is owed what
 //! A dial needs up to four permits, and takes all or none. What was taken before the one that
@@ -169,6 +179,20 @@
 //! | trip × a caller lining up | 5 | the caller is told, or was admitted before | `gate::trip_vs_wait`, `gate::force_open_vs_wait` |
 //! | sweep's ping × a caller lining up | 5 | an answer goes back as a return does | `evict::answered_ping_vs_wait`, `evict::unanswered_ping_vs_wait` |
 //! | something comes on an HTTP/1 connection × one who begins to wait for it, or lets go | 5 | a flag first, the waker second; who waits registers first and looks second | `bell::ring_vs_listen`, `bell::ring_vs_ring`, `bell::ring_vs_hush` |
+//! | lease × lease of a shared connection's last stream | 10 | one CAS counts; the other finds no room | `streams::lease_vs_lease_for_the_last_place` |
+//! | a shared connection drains × lease, × its last streams' ends | 10 | the lease is counted or refused; who makes the count zero ends the connection | `streams::lease_vs_drain`, `streams::last_return_vs_drain`, `streams::return_vs_return_of_a_connection_that_drains` |
+//! | a peer's lowered limit × lease, × an older word that is told late | 10 | one word holds count, limit and the limit's version | `streams::lease_vs_settings_shrink`, `streams::change_vs_older_change` |
+//! | a peer's raised limit × a caller lining up | 5 | fences on both sides | `streams::settings_raised_vs_wait` |
+//! | a stream ends × a caller lining up | 5, 10 | the same, also where callers share beyond what was set | `streams::return_vs_wait_for_a_stream`, `streams::return_vs_stream_waiter_that_polls`, `streams::return_vs_wait_beyond_the_limit` |
+//! | a stream is handed over × its caller leaves, × callers are turned away | 5, 7 | the letter box decides; what comes too late goes to the next | `streams::cancel_vs_return_with_another_in_line`, `streams::turned_away_vs_return` |
+//! | a shared connection goes to rest × lease, × its last stream's end, × a caller that wants it after all | 10 | one CAS each: leased and rests later, rests once, or stays | `streams::lease_vs_shrink`, `streams::last_return_vs_shrink`, `streams::last_return_vs_stay` |
+//! | a shared connection is taken out × a caller lining up | 5 | vacant first, then a fence and the keeper's waker: the keeper finds no cell that moves | `streams::last_return_of_one_that_leaves_vs_keeper`, `streams::unusable_at_lease_vs_wait` |
+//! | a connection is put in × a caller lining up, × its peer's word | 5, 10 | the word is known by the cell that moves already; what ended is never open | `streams::put_in_vs_wait`, `streams::put_in_vs_change`, `streams::put_in_vs_drain` |
+//! | a late word about a connection × the next in its cell | 10 | the generation refuses it | `streams::late_drain_vs_next_connection` |
+//! | a table of streams is closed × a caller lining up, × a connection put in, × lease | 5, 9, 10 | fences on both sides; what is leased goes on | `streams::close_vs_wait_for_a_stream`, `streams::close_vs_put_in`, `streams::close_vs_lease` |
+//! | a table of streams is resumed × a caller lining up | 5 | fences on both sides | `streams::resume_vs_wait_for_a_stream` |
+//! | purge of callers that left a line for streams × a stream's end, × a close | 5 | who purges looks after the line | `streams::purge_of_the_line_vs_return`, `streams::purge_of_the_line_vs_close` |
+//! | a meter's change × its connection is put in | 5 | place first, word second, fences between: it is told, or found | `notice::change_vs_stand_at`, `notice::change_vs_change_vs_stand_at` |
 //! | the stack's pop × pop, pop, push (ABA) | 3 | a tag in the word that holds the top | `stack::stalled_pop_vs_pop_pop_push`, `stack::stalled_push_vs_push_push_pop` |
 //!
 //! A worker's panic × whatever it was at has no model but tests (`src/worker/tests/panics.rs`,
@@ -243,6 +267,19 @@
 //! * **hyper-util's client gets what nobody used.** It keeps connections and reuses them by rules of
 //!   its own, and does not send a request again that failed on what is a fresh one to it. So
 //!   `ConnectService` gives it spares and dials alone, and what it drops is closed.
+//! * **Shared connections have cells beside the group's slots.** A slot has one owner at a time, and its
+//!   word and its lanes live off that; a cell is looked at by many. The table is one more user of the
+//!   group, which holds whole connections: limits, breaker, watch, eviction and statistics are the
+//!   group's, once, for both ways of use.
+//! * **The keeper is a task, not a caller.** A caller that dialled for itself would dial once for each of
+//!   a hundred that come at once, and take its dial along when it leaves. The keeper counts them, begins
+//!   with one connection and at most doubles, and its finds are nobody's to cancel.
+//! * **A shared connection stays in its cell for a while.** Between two requests that come one after the
+//!   other it would go to rest and come back, by way of the keeper. It goes when no stream was leased at
+//!   a round of 250 ms, so an idle one is out of its group's reach for up to two rounds.
+//! * **A peer's limit comes with a version.** Its driver and who puts the connection in tell it at the
+//!   same time, from two threads, and the older may arrive last. What was set (`streams.max_streams`) is
+//!   compared at each lease: it holds from the next on, and sharing beyond it is counted as exactly.
 //! * **Leaks are looked for only where a policy asks**: two stores at a checkout then.
 //!
 //! # Drivers
@@ -297,5 +334,5 @@
 //! ([`PoolEvent::ShardPanicked`](crate::PoolEvent::ShardPanicked)).
 //!
 //! # Not yet
-//! Multiplexed pools; lone dials through tokio where a ring is no gain. The README's limits
+//! Lone dials through tokio where a ring is no gain. The README's limits
 //! list says what that means for a user.

@@ -125,6 +125,8 @@ mod leaks;
 mod look;
 #[cfg(not(any(loom, model)))]
 mod meter;
+#[cfg(any(loom, not(model)))]
+mod notice;
 #[cfg(not(any(loom, model)))]
 mod numbers;
 #[cfg(not(any(loom, model)))]
@@ -220,7 +222,7 @@ pub use self::{
 #[doc(hidden)]
 pub mod model {
     #[cfg(loom)]
-    pub use crate::bell::Bell;
+    pub use crate::{bell::Bell, notice::Notice};
     pub use crate::{clock::Tick, engine::*, retry_budget::RetryBudget};
 }
 
@@ -239,7 +241,7 @@ pub mod fuzz {
     pub use crate::{
         connector::{fuzz::run as http1, http2_fuzz::run as http2},
         endpoint::fuzz::run as endpoint,
-        engine::{fuzz::run as breaker, oracle::run as engine},
+        engine::{fuzz::run as breaker, oracle::run as engine, streams::oracle::run as streams},
         proxy_header::fuzz::run as proxy_header,
         resolve::fuzz::run as dns,
         settings::fuzz::run as settings,

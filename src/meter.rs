@@ -3,7 +3,7 @@
 use core::fmt;
 use std::sync::{OnceLock, Weak};
 
-use crate::sync::{AtomicU64, Ordering, fence};
+use crate::notice::Notice;
 
 /// How many streams a connection takes at this moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,14 +21,15 @@ pub struct StreamCapacity {
 /// What a multiplexed connection says of itself: its driver writes, the pool reads.
 ///
 /// [`Multiplexed::meter`](crate::Multiplexed::meter) shows it to the pool, and whoever reads the
-/// peer's messages has another reference. Any thread; no call blocks.
+/// peer's messages has another reference. Any thread; no call blocks. A change may end or rest the
+/// connection before the call returns: hold no lock that its
+/// [`Connection::inspect`](crate::Connection::inspect) or its drop would wait for.
 pub struct StreamMeter {
-    /// The maximum in bits 0 to 31, draining in 32, the version in 33 to 63.
-    word: AtomicU64,
+    /// The maximum in bits 0 to 31, draining in 32, the version in 33 to 63; and where in its table
+    /// the connection stands, as the table names it.
+    notice: Notice,
     /// Who hears of changes: the endpoint's table of streams, the same for as long as it lives.
     listener: OnceLock<Weak<dyn Listener>>,
-    /// Where in that table it stands, as the table names it.
-    place: AtomicU64,
 }
 
 /// Hears that a connection's capacity has changed.
@@ -40,16 +41,11 @@ pub(crate) trait Listener: Send + Sync {
 
 const DRAINING: u64 = 1 << 32;
 const VERSION: u64 = 1 << 33;
-const NOWHERE: u64 = u64::MAX;
 
 impl StreamMeter {
     /// Of a connection that takes so many streams at once.
     pub fn new(max_streams: u32) -> Self {
-        Self {
-            word: AtomicU64::new(max_streams.into()),
-            listener: OnceLock::new(),
-            place: AtomicU64::new(NOWHERE),
-        }
+        Self { notice: Notice::new(max_streams.into()), listener: OnceLock::new() }
     }
 
     /// The peer allows so many streams at once from now on. Those that are open above it may end in
@@ -65,33 +61,20 @@ impl StreamMeter {
 
     /// How many it takes.
     pub fn capacity(&self) -> StreamCapacity {
-        // Acquire: with the Release in `change`.
-        unpack(self.word.load(Ordering::Acquire))
+        unpack(self.notice.read())
     }
 
     fn change(&self, to: impl Fn(u64) -> u64) {
-        let mut word = self.word.load(Ordering::Relaxed);
-        let new = loop {
+        let changed = self.notice.change(|word| {
             let same = word & (VERSION - 1);
             let new = to(same);
-            if new == same {
-                return;
-            }
-            let new = (word & !(VERSION - 1)).wrapping_add(VERSION) | new;
-            // Release: with the Acquire in `capacity`. Relaxed on failure: looked at again.
-            match self.word.compare_exchange_weak(word, new, Ordering::Release, Ordering::Relaxed) {
-                Ok(_) => break new,
-                Err(found) => word = found,
-            }
-        };
-        // SeqCst: pairs with the fence in `stand_at`. Either we see the place, or who stands there
-        // sees the change.
-        fence(Ordering::SeqCst);
-        let place = self.place.load(Ordering::Relaxed);
-        if place != NOWHERE
+            (new != same).then(|| (word & !(VERSION - 1)).wrapping_add(VERSION) | new)
+        });
+        // Who sees the place sees the listener.
+        if let Some((word, Some(place))) = changed
             && let Some(listener) = self.listener.get().and_then(Weak::upgrade)
         {
-            listener.changed(place, unpack(new));
+            listener.changed(place, unpack(word));
         }
     }
 
@@ -102,10 +85,7 @@ impl StreamMeter {
         table: impl FnOnce() -> Weak<dyn Listener>,
     ) -> StreamCapacity {
         self.listener.get_or_init(table);
-        self.place.store(place, Ordering::Relaxed);
-        // SeqCst: pairs with the fence in `change`.
-        fence(Ordering::SeqCst);
-        self.capacity()
+        unpack(self.notice.stand_at(place))
     }
 }
 
@@ -152,6 +132,15 @@ mod tests {
         meter.drain();
         let heard = heard.try_iter().map(|(place, now)| (place, now.max_streams, now.is_draining));
         assert_eq!(heard.collect::<Vec<_>>(), [(3, 4, false), (3, 4, true)]);
+    }
+
+    #[test]
+    fn versions_come_round_without_touching_what_they_are_of() {
+        let meter =
+            StreamMeter { notice: Notice::new(u64::MAX << 33 | 7), listener: OnceLock::new() };
+        meter.set_max_streams(8);
+        let now = meter.capacity();
+        assert_eq!((now.max_streams, now.is_draining, now.version), (8, false, 0));
     }
 
     #[test]

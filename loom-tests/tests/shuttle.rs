@@ -27,7 +27,7 @@ use std::{
     },
 };
 
-use loom_tests::scenarios::{SCENARIOS, Size, run};
+use loom_tests::scenarios::{SCENARIOS, Size};
 use shuttle::{
     Config, FailurePersistence, MaxSteps, Runner,
     scheduler::{PctScheduler, RandomScheduler, ReplayScheduler, Scheduler},
@@ -60,8 +60,8 @@ fn config() -> Config {
 }
 
 fn explore(name: &'static str, size: Size) {
-    let (_, plan) = SCENARIOS.iter().find(|(of, _)| *of == name).expect("a scenario");
-    let body = move || drop(run(&plan(size), 0));
+    let (_, play) = SCENARIOS.iter().find(|(of, _)| *of == name).expect("a scenario");
+    let body = move || drop(play.run(size, 0));
     if let Some(file) = from_env::<String>("SHUTTLE_REPLAY") {
         // As it was recorded, so that it meets the same limits.
         let replay = ReplayScheduler::new_from_file(file).expect("a schedule can be read");
@@ -139,5 +139,5 @@ macro_rules! scenarios {
 }
 
 scenarios! {
-    reuse reuse_lifo queue dials death limits hold evict totals breaker close everything
+    reuse reuse_lifo queue dials death limits hold evict totals breaker close everything streams
 }

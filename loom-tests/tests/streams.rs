@@ -214,7 +214,11 @@ fn return_vs_return_of_a_connection_that_drains() {
         let leases = [(); 2].map(|()| house.table.lease().unwrap());
         house.table.drain(spot);
         let [ours, theirs] = leases;
-        let other = spawn(move || drop(theirs));
+        let other = spawn(move || {
+            assert!(theirs.carrier().is_usable());
+            drop(theirs);
+        });
+        assert!(ours.carrier().is_usable());
         drop(ours);
         other.join().unwrap();
         house.finish(0, 1);
@@ -574,6 +578,9 @@ fn last_return_of_one_that_leaves_vs_keeper() {
         let user = spawn(move || drop(lease));
         let waiter = house.line_up();
         let served = keep(&house.table, &waiter);
+        if served.is_none() {
+            assert_eq!(Book::read(&house.book.rested), 1, "INV-5: nobody finds it at rest");
+        }
         user.join().unwrap();
         if served.is_none() {
             house.table.leave_line(&waiter);

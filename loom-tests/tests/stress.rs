@@ -17,14 +17,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use loom_tests::scenarios::{Report, SCENARIOS, Size, run};
+use loom_tests::scenarios::{Report, SCENARIOS, Size};
 
 fn from_env<T: FromStr>(name: &str, default: T) -> T {
     env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
 fn stress(name: &str) {
-    let (_, plan) = SCENARIOS.iter().find(|(of, _)| *of == name).expect("a scenario");
+    let (_, play) = SCENARIOS.iter().find(|(of, _)| *of == name).expect("a scenario");
     let first: u64 = from_env("STRESS_SEED", 1);
     let began = Instant::now();
     let length = Duration::from_millis(from_env("STRESS_MILLIS", 700));
@@ -34,8 +34,7 @@ fn stress(name: &str) {
         let scale = 1 + (runs % 3) as u32;
         let size = Size { shards: 2, callers: 4, operations: 200 << (runs % 3), scale };
         let seed = first + runs;
-        let plan = plan(size);
-        match catch_unwind(|| run(&plan, seed)) {
+        match catch_unwind(|| play.run(size, seed)) {
             Ok(more) => report += more,
             Err(failure) => {
                 eprintln!("{name}: the run of seed {seed} failed after {:?}", began.elapsed());
@@ -70,5 +69,5 @@ macro_rules! scenarios {
 }
 
 scenarios! {
-    reuse reuse_lifo queue dials death limits hold evict totals breaker close everything
+    reuse reuse_lifo queue dials death limits hold evict totals breaker close everything streams
 }

@@ -13,9 +13,10 @@ mod ledger;
 mod owner;
 mod plan;
 mod rt;
+mod streams;
 mod table;
 mod world;
 
 pub use plan::{Deed, Habits, Luck, Plan, Size};
-pub use table::{SCENARIOS, Scenario, soak};
+pub use table::{Play, SCENARIOS, Scenario, soak};
 pub use world::{Report, run};

@@ -1,29 +1,51 @@
-//! The scenarios: each has its mind on one part of the engine, and the last one on all.
+//! The scenarios: each has its mind on one part of the engine, and one on all.
 
 use corepool::model::{GroupLimits, TotalLimits};
 
 use super::{
-    Deed, Habits, Luck, Plan, Size,
+    Deed, Habits, Luck, Plan, Report, Size,
     plan::{FAIR, PLAIN},
+    run, streams,
 };
+use Play::Engine;
 
-/// A scenario's name, and its plan for a size.
-pub type Scenario = (&'static str, fn(Size) -> Plan);
+/// A scenario's name, and what it plays.
+pub type Scenario = (&'static str, Play);
+
+/// What a scenario plays.
+#[derive(Clone, Copy, Debug)]
+pub enum Play {
+    /// The engine, by a plan for a size.
+    Engine(fn(Size) -> Plan),
+    /// The table of streams.
+    Streams,
+}
+
+impl Play {
+    /// Plays it.
+    pub fn run(self, size: Size, seed: u64) -> Report {
+        match self {
+            Self::Engine(plan) => run(&plan(size), seed),
+            Self::Streams => streams::run(size, seed),
+        }
+    }
+}
 
 /// Every scenario.
 pub const SCENARIOS: &[Scenario] = &[
-    ("reuse", reuse),
-    ("reuse_lifo", reuse_lifo),
-    ("queue", queue),
-    ("dials", dials),
-    ("death", death),
-    ("limits", limits),
-    ("hold", hold),
-    ("evict", evict),
-    ("totals", totals),
-    ("breaker", breaker),
-    ("close", close),
-    ("everything", everything),
+    ("reuse", Engine(reuse)),
+    ("reuse_lifo", Engine(reuse_lifo)),
+    ("queue", Engine(queue)),
+    ("dials", Engine(dials)),
+    ("death", Engine(death)),
+    ("limits", Engine(limits)),
+    ("hold", Engine(hold)),
+    ("evict", Engine(evict)),
+    ("totals", Engine(totals)),
+    ("breaker", Engine(breaker)),
+    ("close", Engine(close)),
+    ("everything", Engine(everything)),
+    ("streams", Play::Streams),
 ];
 
 fn plan(size: Size, groups: Vec<GroupLimits>) -> Plan {

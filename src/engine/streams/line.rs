@@ -21,7 +21,7 @@ impl<T: Carrier, E> Streams<T, E> {
         }
         self.demand.register(max_waiters)?;
         let waiter = self.line.enter();
-        // SeqCst: pairs with the fences in `serve_line`, `vacate` and `close` (INV-5). Either they
+        // SeqCst: pairs with the fences in `serve_line`, `call_keeper` and `close` (INV-5). Either they
         // see us in line, or we see what they changed.
         fence(Ordering::SeqCst);
         self.serve();
@@ -51,7 +51,7 @@ impl<T: Carrier, E> Streams<T, E> {
         if !self.demand.close() {
             return;
         }
-        // SeqCst: pairs with the fences in `line_up` and `look_after_line`.
+        // SeqCst: pairs with the fences in `line_up` and `serve_line`.
         fence(Ordering::SeqCst);
         self.tell_closed();
         (0..self.cells.len()).for_each(|at| self.leave(at));

@@ -12,6 +12,8 @@ mod cell;
 mod growth;
 mod keep;
 mod line;
+#[cfg(all(any(test, fuzzing), not(any(loom, model))))]
+pub mod oracle;
 #[cfg(all(test, not(loom)))]
 mod tests;
 mod word;
@@ -221,6 +223,7 @@ impl<T: Carrier, E> Streams<T, E> {
             let out = self.cells[at].drain(lease.spot().generation);
             debug_assert!(out.is_none(), "INV-10: taken out from under a lease");
             self.let_go(lease);
+            self.call_keeper();
         }
     }
 
@@ -259,6 +262,11 @@ impl<T: Carrier, E> Streams<T, E> {
     /// A connection may be put where there is none any more.
     fn vacate(&self, at: usize, moving: Moving) {
         self.cells[at].vacate(moving);
+        self.call_keeper();
+    }
+
+    /// A connection has gone that those in line may miss.
+    fn call_keeper(&self) {
         // SeqCst: pairs with the fence in `line_up`. Either we see who is in line, or they wake the
         // keeper after this, which finds no cell that moves.
         fence(Ordering::SeqCst);

@@ -2,17 +2,18 @@
 
 use core::{
     cell::RefCell,
-    sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     task::{Context, Poll, Waker},
 };
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
     task::Wake,
 };
 
 use super::*;
-use crate::engine::Refused;
+use crate::{
+    engine::Refused,
+    sync::{AtomicBool, AtomicU32, Ordering::Relaxed},
+};
 
 type Table = Streams<Stub, &'static str>;
 type Waiting = Arc<StreamWaiter<Stub, &'static str>>;

@@ -59,6 +59,7 @@ pub enum Event {
 /// How many streams a connection takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
+    /// So many.
     pub limit: u16,
     /// Grows with each change; its low bits tell the newer of two.
     pub version: u32,
