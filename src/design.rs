@@ -261,9 +261,9 @@
 //!   they are decrypted, so what has come at rest is given to the session, without waiting and no
 //!   more than 64 KiB, and judged by what it was. HTTP/1 looks through its transport: hyper's next
 //!   read asks the stream first.
-//! * **Handshakes under way are capped** (256, over all shards). They are the one thing here that
-//!   takes a shard a millisecond at a time: a thousand at once would all end late, and those that
-//!   run out of time have cost as much.
+//! * **Handshakes under way are capped** (256, over all shards). Nothing else here takes so much of a
+//!   shard's thread: 0.4 ms, 0.16 for a resumed one (ring, P-256). Thousands at once would all end
+//!   late, and those that run out of time have cost as much.
 //! * **hyper-util's client gets what nobody used.** It keeps connections and reuses them by rules of
 //!   its own, and does not send a request again that failed on what is a fresh one to it. So
 //!   `ConnectService` gives it spares and dials alone, and what it drops is closed.

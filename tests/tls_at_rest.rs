@@ -17,8 +17,8 @@ use std::{
 };
 
 use corepool::{
-    Condition, Connection, Connector, Endpoint, Inspect, Socket, TlsConnector, TlsIdentity,
-    TlsStream,
+    Condition, Connection, Connector, Endpoint, Http1Connector, Inspect, Socket, TlsConnector,
+    TlsIdentity, TlsStream,
 };
 use peers::{Authority, Peer, connector, send, shake_hands};
 use socket2::SockRef;
@@ -48,6 +48,10 @@ impl Origin {
     /// A connection, and its server's end: the server has said all of the handshake, its tickets
     /// too.
     async fn connection(&self) -> (TlsStream, Peer<UnixStream>) {
+        self.connection_by(&self.tls).await
+    }
+
+    async fn connection_by<C: Connector>(&self, by: &C) -> (C::Connection, Peer<UnixStream>) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
         let session = ServerConnection::new(Arc::clone(&self.config)).unwrap();
@@ -57,8 +61,8 @@ impl Origin {
             peer
         });
         let endpoint = Endpoint::unix("/run/origin").with_tls(TlsIdentity::new(NAME));
-        let stream = self.tls.connect(Socket::from(ours), &endpoint).await.unwrap();
-        (stream, server.join().unwrap())
+        let connection = by.connect(Socket::from(ours), &endpoint).await.unwrap();
+        (connection, server.join().unwrap())
     }
 }
 
@@ -250,6 +254,25 @@ async fn a_reset_is_told_from_a_close() {
         drop(peer);
         settle().await;
         assert_eq!(stream.inspect(how), Condition::Reset);
+    }
+}
+
+#[tokio::test]
+async fn http1_peeks_through_the_session() {
+    type Act = fn(&mut Peer<UnixStream>);
+    let acts: [(Act, Condition); 3] = [
+        (|_| {}, Condition::Usable),
+        // For one who has asked nothing it is no greeting.
+        (|peer| peer.write_all(b"unasked").unwrap(), Condition::Unusable),
+        (|peer| peer.conn.send_close_notify(), Condition::Closed),
+    ];
+    for (act, found) in acts {
+        let origin = Origin::new(|config| config.send_tls13_tickets = 4);
+        let by = Http1Connector::<String>::new().over(origin.tls.clone());
+        let (mut http1, mut peer) = origin.connection_by(&by).await;
+        act(&mut peer);
+        send(&mut peer).unwrap();
+        assert_eq!(http1.inspect(Inspect::Peek), found);
     }
 }
 

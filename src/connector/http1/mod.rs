@@ -8,6 +8,8 @@
 
 mod exchange;
 mod mover;
+#[cfg(all(test, unix))]
+mod tests;
 mod wire;
 
 use core::{
@@ -391,33 +393,5 @@ impl<B: Body + 'static, S: Transport> fmt::Debug for Http1<B, S> {
             .field("sender", &self.sender)
             .field("traffic", &self.traffic)
             .finish_non_exhaustive()
-    }
-}
-
-#[cfg(all(test, unix))]
-mod tests {
-    use std::{io::Write as _, os::unix::net::UnixStream};
-
-    use super::*;
-
-    /// Nothing here lets the reactor have its turn.
-    #[tokio::test]
-    async fn a_peek_sees_what_the_reactor_was_not_told_yet() {
-        for (peer_goes, found) in [(false, Condition::Unusable), (true, Condition::Closed)] {
-            let (ours, mut theirs) = UnixStream::pair().unwrap();
-            ours.set_nonblocking(true).unwrap();
-            let endpoint = Endpoint::unix("/run/origin");
-            let connector = Http1Connector::<String>::new();
-            let mut http1 = connector.connect(Socket::from(ours), &endpoint).await.unwrap();
-            assert_eq!(http1.inspect(Inspect::Peek), Condition::Usable);
-            if peer_goes {
-                drop(theirs);
-            } else {
-                theirs.write_all(b"unasked").unwrap();
-            }
-            assert_eq!(http1.inspect(Inspect::Glance), Condition::Usable);
-            assert_eq!(http1.inspect(Inspect::Peek), found);
-            assert_eq!(http1.inspect(Inspect::Glance), found, "it has ended");
-        }
     }
 }

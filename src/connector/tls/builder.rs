@@ -77,9 +77,10 @@ impl TlsConnectorBuilder {
     /// How many handshakes may be under way at once, over all shards and endpoints; the others wait
     /// their turn with their sockets connected, which counts towards the dial's total timeout.
     ///
-    /// Default 256. A full handshake takes a shard about a millisecond of its thread: after an
-    /// outage a thousand at once would all end late, and those that run out of time have taken that
-    /// for nothing. A server that is slow holds its places no longer than the total timeout.
+    /// Default 256. A full handshake takes a shard some 0.4 ms of its thread, a resumed one 0.16
+    /// (ring, P-256): after an outage thousands at once would all end late, and those that run out
+    /// of time would have taken that for nothing. A server that is slow holds its places no longer
+    /// than the total timeout.
     pub fn max_handshakes(mut self, handshakes: usize) -> Self {
         self.handshakes = handshakes;
         self

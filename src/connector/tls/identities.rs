@@ -248,3 +248,27 @@ fn protocols(identity: &TlsIdentity) -> Result<Vec<Vec<u8>>, TlsError> {
     let total: usize = protocols.iter().map(|protocol| protocol.len() + 1).sum();
     if fits && u16::try_from(total).is_ok() { Ok(protocols) } else { Err(TlsError::Protocols) }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio_rustls::rustls::crypto::ring;
+
+    use super::*;
+
+    #[test]
+    fn no_more_identities_are_kept_than_may_be() {
+        let limits = Limits { identities: 4, sessions: 1 };
+        let provider = ring::default_provider().into();
+        let identities = Identities::new(provider, Credentials::default(), limits);
+        for round in 0..3 {
+            for number in 0..10 {
+                let identity =
+                    TlsIdentity::new(format!("{number}.test")).with_verification(Verification::Off);
+                let known = identities.get(&identity).unwrap();
+                assert!(Arc::ptr_eq(&known, &identities.get(&identity).unwrap()));
+                let kept = identities.known.load().len();
+                assert_eq!(kept, if round == 0 { 4.min(number + 1) } else { 4 });
+            }
+        }
+    }
+}
