@@ -3,107 +3,22 @@
 //! Needs `apt-get install nghttp2-server`; `COREPOOL_SKIP_REAL_PEERS=1` skips it.
 #![cfg(target_os = "linux")]
 
+#[path = "support/nghttpd.rs"]
+mod nghttpd;
+#[path = "support/nginx.rs"]
+mod nginx;
 mod support;
-
-use std::{
-    env, fs,
-    net::SocketAddr,
-    path::PathBuf,
-    process::Stdio,
-    sync::atomic::{AtomicU32, Ordering},
-    time::Duration,
-};
 
 use bytes::Bytes;
 use corepool::{Backend, Endpoint, HttpClient, HttpConnector, HttpOrigin, Pool, StreamConnector};
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
+use nghttpd::{LARGE, Nghttpd};
+use nginx::are_skipped;
 use support::{close_and_check, tuned};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    process::{Child, Command},
-    task::JoinSet,
-    time::{sleep, timeout},
-};
+use tokio::task::JoinSet;
 
 type Origin = HttpOrigin<Empty<Bytes>, StreamConnector>;
-
-const PATIENCE: Duration = Duration::from_secs(20);
-/// More than a window, so that the reader's pace counts.
-const LARGE: usize = 300_000;
-
-/// nghttpd on a port of its own, with a small file and a large one.
-struct Nghttpd {
-    address: SocketAddr,
-    directory: PathBuf,
-    /// Ended by its drop.
-    _child: Child,
-}
-
-impl Nghttpd {
-    async fn start(streams: u32) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("corepool-nghttpd-{}-{count}", std::process::id());
-        let directory = env::temp_dir().join(name);
-        fs::create_dir_all(&directory).unwrap();
-        fs::write(directory.join("small"), "hello").unwrap();
-        fs::write(directory.join("large"), "x".repeat(LARGE)).unwrap();
-        let address = free_address().await;
-        let child = Command::new(find("nghttpd").expect("checked before"))
-            .args(["--no-tls", "--address", "127.0.0.1", "--max-concurrent-streams"])
-            .arg(streams.to_string())
-            .arg("--htdocs")
-            .arg(&directory)
-            .arg(address.port().to_string())
-            .stdout(Stdio::null())
-            .stderr(Stdio::inherit())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("nghttpd can be run");
-        let this = Self { address, directory, _child: child };
-        let up = async {
-            while TcpStream::connect(address).await.is_err() {
-                sleep(Duration::from_millis(10)).await;
-            }
-        };
-        timeout(PATIENCE, up).await.expect("nghttpd listens");
-        this
-    }
-}
-
-impl Drop for Nghttpd {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.directory);
-    }
-}
-
-/// One that was free a moment ago.
-async fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
-}
-
-fn is_skipped() -> bool {
-    if env::var_os("COREPOOL_SKIP_REAL_PEERS").is_some_and(|skip| skip == "1") {
-        println!("skipped: COREPOOL_SKIP_REAL_PEERS=1");
-        return true;
-    }
-    assert!(
-        find("nghttpd").is_some(),
-        "nghttpd is not installed: apt-get install nghttp2-server, or set \
-         COREPOOL_SKIP_REAL_PEERS=1 to skip the tests against real peers"
-    );
-    false
-}
-
-/// Also where daemons are installed, which is not on everybody's path.
-fn find(program: &str) -> Option<PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path)
-        .chain([PathBuf::from("/usr/sbin"), PathBuf::from("/usr/local/sbin")])
-        .map(|folder| folder.join(program))
-        .find(|file| file.is_file())
-}
 
 fn origin(backend: Backend, server: &Nghttpd) -> (Pool<HttpConnector<Empty<Bytes>>>, Origin) {
     let pool = tuned(Pool::builder(HttpConnector::new()), backend).build().unwrap();
@@ -120,7 +35,7 @@ async fn get(origin: &Origin, path: &str) -> (StatusCode, usize) {
 
 on_both_drivers! {
     async fn nghttpd_serves_ten_thousand_requests_at_sixteen_streams(backend) {
-        if is_skipped() {
+        if are_skipped(&["nghttpd"]) {
             return;
         }
         let server = Nghttpd::start(16).await;
@@ -142,7 +57,7 @@ on_both_drivers! {
     }
 
     async fn nghttpd_serves_what_is_larger_than_a_window_and_what_is_not_there(backend) {
-        if is_skipped() {
+        if are_skipped(&["nghttpd"]) {
             return;
         }
         let server = Nghttpd::start(100).await;

@@ -29,7 +29,7 @@ pub(crate) fn are_skipped(programs: &[&str]) -> bool {
     for program in programs {
         assert!(
             find(program).is_some(),
-            "{program} is not installed: apt-get install nginx-light wrk, \
+            "{program} is not installed: apt-get install nginx-light nghttp2 wrk, \
              or set COREPOOL_SKIP_REAL_PEERS=1 to skip the tests against real peers"
         );
     }
