@@ -313,6 +313,7 @@ fenced='popping an empty lane fences inside the queue, in crossbeam as in the mo
 equivalent fence-in-wait-off "$fenced the engine must not live off that"
 equivalent fence-in-close-off "$fenced the engine must not live off that"
 equivalent purge-fence-off "$fenced the engine must not live off that"
+equivalent stream-close-fence-off "$fenced the table must not live off that"
 counted='a count guards nothing by itself: its changes are RMWs, and the fences order them'
 for count in permits-take permits-take-anyway permits-put demand-add demand-sub demand-close \
     demand-hold demand-resume demand-leave-undialed; do
@@ -1096,7 +1097,7 @@ mutant stream-lease-beyond-the-set-limit "unit:engine::streams::oracle" engine/s
     'if self.limit < most { self.limit } else { most }' \
     'let _ = most;
         self.limit'
-mutant stream-lease-of-one-that-leaves "streams:lease_vs_shrink" engine/streams/word.rs \
+mutant stream-lease-of-one-that-leaves "unit:engine::streams" engine/streams/word.rs \
     '(Event::Lease(most), Open) if self.has_room(most) => next.leases += 1,' \
     '(Event::Lease(most), Open | Leaving) if self.leases < self.room(most) => next.leases += 1,'
 mutant stream-line-up-fence-off "streams:return_vs" engine/streams/line.rs \

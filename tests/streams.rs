@@ -74,12 +74,12 @@ struct Peers {
     exclusive: AtomicBool,
     /// Whether a connection's own code panics.
     panics: AtomicBool,
-    /// Whether connects never end, and how many do not.
+    /// Whether connects do not end, and how many do not.
     stalls: AtomicBool,
     stalled: AtomicU32,
 }
 
-/// A connect that does not end, until it is dropped.
+/// A connect that does not end yet.
 struct Stalled(Arc<Peers>);
 
 impl Drop for Stalled {
@@ -112,13 +112,15 @@ impl Connector for Mux {
     type Connection = Wire;
 
     async fn connect(&self, socket: Socket, _: &Endpoint) -> Result<Wire, BoxError> {
-        if self.0.refuses.load(Ordering::SeqCst) {
-            return Err("the test wants none".into());
-        }
         if self.0.stalls.load(Ordering::SeqCst) {
             self.0.stalled.fetch_add(1, Ordering::SeqCst);
             let _stalled = Stalled(Arc::clone(&self.0));
-            std::future::pending::<()>().await;
+            while self.0.stalls.load(Ordering::SeqCst) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+        if self.0.refuses.load(Ordering::SeqCst) {
+            return Err("the test wants none".into());
         }
         let said = Arc::new(Said {
             peers: Arc::clone(&self.0),
@@ -448,21 +450,22 @@ on_both_drivers! {
         let origin = Origin::start();
         let (pool, mux) = pool(backend, |_| ());
         mux.0.refuses.store(true, Ordering::SeqCst);
+        mux.0.stalls.store(true, Ordering::SeqCst);
         let group = pool.streams(origin.address);
         let calls: Vec<_> = (0..20).map(|_| {
             let group = group.clone();
             tokio::spawn(async move { stream(&group).await })
         }).collect();
+        eventually("in line", || group.stats().waiting == 20).await;
+        mux.0.stalls.store(false, Ordering::SeqCst);
         for call in calls {
             let error = call.await.unwrap().err().unwrap();
             let CheckoutError::Dial(error) = error else { panic!("{error}") };
             assert_eq!(error.kind(), DialErrorKind::Connector);
             assert!(error.to_string().ends_with("the test wants none"), "{error}");
         }
-        let failures = group.group().stats().dial_failures;
-        assert!(failures < 20, "{failures} dials for 20 callers");
+        assert_eq!(group.group().stats().dial_failures, 1, "one dial for 20 callers");
         mux.0.refuses.store(false, Ordering::SeqCst);
-        group.group().reset_breaker();
         drop(stream(&group).await.unwrap());
         close_and_check(pool).await;
     }
