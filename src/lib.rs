@@ -213,7 +213,8 @@ pub use self::{
 pub use self::{
     connector::{Http, HttpConnector},
     http::{
-        HttpBody, HttpClient, HttpLease, HttpOrigin, RequestError, RequestErrorKind, endpoint_of,
+        Attempts, HttpBody, HttpClient, HttpLease, HttpOrigin, RequestError, RequestErrorKind,
+        endpoint_of,
     },
 };
 

@@ -1,6 +1,8 @@
 //! The client over pools of HTTP connections: one version or the other, shared or not, and what is
 //! sent again.
 
+#[path = "support/frames.rs"]
+mod frames;
 mod support;
 
 use std::{
@@ -20,6 +22,7 @@ use corepool::{
     Backend, Endpoint, HttpBody, HttpClient, HttpConnector, HttpOrigin, Pool, PoolEvent,
     RequestErrorKind, StreamConnector,
 };
+use frames::{DATA, END_STREAM, HEADERS, MAX_CONCURRENT_STREAMS, NO_ERROR, Peer};
 use http::{Method, Request, Response, Version};
 use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, service::service_fn};
@@ -136,6 +139,36 @@ fn h2c(address: SocketAddr) -> Endpoint {
     Endpoint::from(address).with_http2()
 }
 
+/// A peer of HTTP/2 that ends each connection with a GOAWAY after so many requests, as nginx does
+/// (`keepalive_requests`); and how many connections it has had.
+fn ending_after(requests: usize) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let connections = Arc::<AtomicUsize>::default();
+    let counting = Arc::clone(&connections);
+    thread::spawn(move || {
+        loop {
+            let mut peer = Peer::accept(&listener);
+            counting.fetch_add(1, SeqCst);
+            thread::spawn(move || {
+                peer.shake_hands(&[(MAX_CONCURRENT_STREAMS, 100)]);
+                let mut last = 0;
+                for _ in 0..requests {
+                    last = peer.next(HEADERS).stream;
+                    peer.respond(last, &[], false);
+                    peer.send(DATA, END_STREAM, last, b"HTTP/2 /many");
+                }
+                if requests == 0 {
+                    peer.next(HEADERS);
+                }
+                peer.go_away(last, NO_ERROR, b"");
+                while peer.read().is_ok() {}
+            });
+        }
+    });
+    (address, connections)
+}
+
 async fn many(origin: &Origin, tasks: usize, each: usize) -> Vec<String> {
     let mut running = JoinSet::new();
     for _ in 0..tasks {
@@ -246,6 +279,26 @@ on_both_drivers! {
         }
         assert_eq!(load.await.unwrap(), [""; 0]);
         assert!(server.seen.connections.load(SeqCst) > 3, "each restart ends what there is");
+        close_and_check(pool).await;
+    }
+
+    async fn connections_that_end_after_every_eighth_request_lose_none_of_forty_callers(backend) {
+        let (address, connections) = ending_after(8);
+        let (pool, client) = client(backend);
+        let origin = client.origin(h2c(address));
+        assert_eq!(many(&origin, 40, 5).await, [""; 0]);
+        assert!(connections.load(SeqCst) >= 200 / 8, "a connection serves eight");
+        close_and_check(pool).await;
+    }
+
+    async fn a_peer_that_ends_every_connection_at_once_is_given_up(backend) {
+        let (address, connections) = ending_after(0);
+        let (pool, client) = client(backend);
+        let origin = client.origin(h2c(address));
+        let error = origin.request(request(Method::GET, "/")).await.unwrap_err();
+        assert!(error.is_safe_to_retry(), "{error}");
+        assert!(error.to_string().contains(&address.to_string()), "{error}");
+        assert!((2..64).contains(&connections.load(SeqCst)), "{connections:?}");
         close_and_check(pool).await;
     }
 

@@ -4,14 +4,14 @@
 //! is open, is left for the next one; nothing has been sent, so any request may take it. A *retry*:
 //! what may be sent again is, when its reused connection turned out stale, on a fresh connection; to
 //! another origin if there is one, because this one may be about to die. So is what an origin of
-//! HTTP/2 has not looked at (`REFUSED_STREAM`). A retry is made once; but where all that has happened
-//! is that a connection of HTTP/2 was about to end (GOAWAY), a few times: it ends under all requests
-//! that it carries, and the next one may end as well.
+//! HTTP/2 has not looked at (`REFUSED_STREAM`). A retry is made once, and as often as the pool's
+//! [`Attempts`] says where all that has happened is that a connection of HTTP/2 was about to end
+//! (GOAWAY).
 
 use core::{pin::pin, time::Duration};
 use std::sync::Arc;
 
-use corepool::{CheckoutError, StreamError, StreamErrorKind};
+use corepool::{Attempts, CheckoutError};
 use hyper::{
     Method, Request, Response, StatusCode, Version,
     body::{Body, Incoming},
@@ -96,22 +96,29 @@ impl Forwarder {
         let mut request = Request::from_parts(parts, body);
         let mut route = self.origins.route();
         let mut connection = self.check_out(&mut route, !self.reuse).await?;
-        for attempt in 1.. {
+        let mut attempts = Attempts::at_most(2);
+        loop {
             if !is_named {
                 headers::name_origin(request.headers_mut(), connection.endpoint());
             }
             let spare = Spare::of(&request, &connection);
-            let error = match self.exchange(connection, request, progress.as_deref()).await {
+            let mut error = match self.exchange(connection, request, progress.as_deref()).await {
                 Ok(response) => return pass_on(response, &route),
                 Err(Broken::Silent) => return Err(self.silent(&route)),
                 Err(Broken::Died(error)) => error,
             };
-            request = spare.instead(error, attempt).map_err(|error| Failure::broken(&error))?;
+            if !spare.may_stand_in(&error) || !attempts.another(&error).await {
+                return Err(Failure::broken(&error));
+            }
+            tracing::debug!(%error, attempt = attempts.made(), "not answered, and sent again");
+            let Some(again) = spare.instead(&mut error) else {
+                return Err(Failure::broken(&error));
+            };
+            request = again;
             self.counters.retry();
             route.elsewhere();
             connection = self.check_out(&mut route, true).await?;
         }
-        unreachable!("the last attempt is not made again")
     }
 
     /// A connection to the origin that the route leads to, after a detour if need be.
@@ -184,35 +191,21 @@ impl Spare {
         Self { head: is_wanted.then(|| head_of(request)), is_idempotent, may_fail }
     }
 
-    /// The request again, after so many attempts; the error where that is all.
+    /// Whether the request can be sent again after this, and may be.
     #[cold]
-    fn instead(
-        self,
-        mut error: RequestError,
-        attempts: u32,
-    ) -> Result<Request<Upload>, RequestError> {
-        let most = match error.http2().map(StreamError::kind) {
-            // The connection was about to end, and the next one may be: a matter of luck, not load.
-            Some(StreamErrorKind::GoneAway | StreamErrorKind::Unavailable) => ATTEMPTS,
-            _ => 2,
-        };
+    fn may_stand_in(&self, error: &RequestError) -> bool {
         // Not a byte was sent, or the origin says that it has not looked at it: then it may be
         // anything, a POST too.
-        let is_untouched = error.is_safe_to_retry();
-        if attempts >= most || !self.may_fail {
-            return Err(error);
-        }
-        let again = match (error.take_unsent(), self.head) {
-            (Some(unsent), _) if is_untouched => unsent,
-            (None, Some(head))
-                if is_untouched || (self.is_idempotent && error.is_stale_reuse()) =>
-            {
-                Request::from_parts(head, Upload::Empty)
-            }
-            _ => return Err(error),
-        };
-        tracing::debug!(%error, attempts, "not answered, and sent again");
-        Ok(again)
+        let may_repeat = error.is_safe_to_retry() || (self.is_idempotent && error.is_stale_reuse());
+        let is_there = error.is_unsent() || self.head.is_some();
+        self.may_fail && may_repeat && is_there
+    }
+
+    /// The request again, if it is there.
+    #[cold]
+    fn instead(self, error: &mut RequestError) -> Option<Request<Upload>> {
+        let unsent = error.take_unsent();
+        unsent.or_else(|| Some(Request::from_parts(self.head?, Upload::Empty)))
     }
 }
 
@@ -237,9 +230,6 @@ fn pass_on(
     headers::to_client(&mut parts);
     Ok(Response::from_parts(parts, Download::from(body)))
 }
-
-/// How often a request is sent at most while each time its connection turns out to end.
-const ATTEMPTS: u32 = 5;
 
 /// Whether sending it twice is as good as sending it once, RFC 9110 §9.2.2.
 fn is_idempotent(method: &Method) -> bool {

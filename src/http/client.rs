@@ -7,7 +7,7 @@ use std::sync::Arc;
 use http::{Method, Request, Response};
 use http_body::Body;
 
-use super::{HttpBody, HttpLease, RequestError, endpoint_of, error::Cause};
+use super::{Attempts, HttpBody, HttpLease, RequestError, endpoint_of, error::Cause};
 use crate::{
     BoxError, CheckoutError, Connector, Endpoint, HttpConnector, Pool, StreamGroup, Transport,
 };
@@ -22,8 +22,10 @@ type Copy<B> = dyn Fn(&Request<B>) -> Option<Request<B>> + Send + Sync;
 /// one it is shows with the first connection, and callers that come meanwhile wait for that.
 ///
 /// # Retries
-/// At most three attempts, the last one of HTTP/1 on a fresh connection. A request that was not
-/// begun is sent again whatever it is. One that may have been begun is sent again if a copy was kept
+/// At most three attempts, the last one of HTTP/1 on a fresh connection; those that met nothing but
+/// the end of a shared connection do not count ([`Attempts`]).
+///
+/// A request that was not begun is sent again whatever it is. One that may have been begun is sent again if a copy was kept
 /// and the peer has surely not looked at it (`REFUSED_STREAM`, above a GOAWAY's last stream), or if
 /// it is idempotent (RFC 9110 §9.2.2) and its connection had served before and broke before anything
 /// was answered. Copies are kept of idempotent requests without a body, or of what
@@ -162,14 +164,19 @@ where
         &self,
         mut request: Request<B>,
     ) -> Result<Response<HttpBody<B, T>>, RequestError<B>> {
-        for attempt in 1.. {
-            let copy = if attempt < ATTEMPTS { (self.copy)(&request) } else { None };
-            let mut error = match self.attempt(request, attempt == ATTEMPTS).await {
+        let mut attempts = Attempts::at_most(ATTEMPTS);
+        loop {
+            let copy = (self.copy)(&request);
+            let mut error = match self.attempt(request, attempts.is_last()).await {
                 Ok(response) => return Ok(response),
-                Err(error) => error.at_attempt(attempt),
+                Err(error) => error.at_attempt(attempts.made()),
             };
+            let is_there = error.is_unsent() || copy.is_some();
             let may_help = error.is_safe_to_retry() || error.is_stale_reuse();
-            if attempt == ATTEMPTS || error.checkout().is_some() || !may_help {
+            if error.checkout().is_some() || !(is_there && may_help) {
+                return Err(error);
+            }
+            if !attempts.another(&error).await {
                 return Err(error);
             }
             match error.take_unsent().or(copy) {
@@ -177,7 +184,6 @@ where
                 None => return Err(error),
             }
         }
-        unreachable!("the last attempt returns")
     }
 
     /// A connection of HTTP/1.1 for one request, or a stream of one of HTTP/2.

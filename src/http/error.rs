@@ -2,9 +2,10 @@
 
 use core::{error::Error, fmt};
 
+use h2::Reason;
 use http::Request;
 
-use crate::{CheckoutError, Endpoint, ExchangeError, StreamError, UriError};
+use crate::{CheckoutError, Endpoint, ExchangeError, StreamError, StreamErrorKind, UriError};
 
 /// A request that has no response, after as many attempts as could do no harm.
 pub struct RequestError<B> {
@@ -88,6 +89,15 @@ impl<B> RequestError<B> {
         }
     }
 
+    /// Whether nothing of the request was sent, and it is there to be taken back.
+    pub fn is_unsent(&self) -> bool {
+        match &self.cause {
+            Cause::Uri(_, request) | Cause::Checkout(_, request) => request.is_some(),
+            Cause::Http1(error) => error.is_unsent(),
+            Cause::Http2(error) => error.is_unsent(),
+        }
+    }
+
     /// The request, if nothing of it was sent.
     pub fn take_unsent(&mut self) -> Option<Request<B>> {
         match &mut self.cause {
@@ -119,6 +129,17 @@ impl<B> RequestError<B> {
             Cause::Http1(error) => error.is_unsent(),
             Cause::Http2(error) => error.is_safe_to_retry(),
         }
+    }
+
+    /// Whether its shared connection had just come to its end: it took no more requests, or the peer
+    /// said goodbye (GOAWAY, without an error) before it looked at this one. That says nothing of
+    /// the peer's health, as any connection ends some day, and under all that share it.
+    pub fn is_orderly_end(&self) -> bool {
+        self.http2().is_some_and(|error| match error.kind() {
+            StreamErrorKind::Unavailable => true,
+            StreamErrorKind::GoneAway => error.reason() == Some(Reason::NO_ERROR),
+            _ => false,
+        })
     }
 
     /// Whether its connection had served others before, and broke before anything was answered: then

@@ -1,5 +1,6 @@
 //! Requests over a pool, whichever version of HTTP their endpoint speaks.
 
+mod attempts;
 mod body;
 mod client;
 mod error;
@@ -8,6 +9,7 @@ mod service;
 mod uri;
 
 pub use self::{
+    attempts::Attempts,
     body::HttpBody,
     client::{HttpClient, HttpOrigin},
     error::{RequestError, RequestErrorKind},

@@ -112,6 +112,11 @@ impl<B> StreamError<B> {
         }
     }
 
+    /// Whether not a byte of the request was sent, and it is there to be taken back.
+    pub fn is_unsent(&self) -> bool {
+        self.unsent.is_some()
+    }
+
     /// The request, unchanged, if not a byte of it was sent.
     pub fn take_unsent(&mut self) -> Option<Request<B>> {
         self.unsent.take().map(|request| *request)
