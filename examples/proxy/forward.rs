@@ -140,6 +140,9 @@ impl Forwarder {
         upstream: &Upstream,
         fresh: bool,
     ) -> Result<Lease, CheckoutError> {
+        if !fresh && let Some(lease) = upstream.try_checkout() {
+            return Ok(lease);
+        }
         let outcome =
             if fresh { upstream.checkout_fresh().await } else { upstream.checkout().await };
         outcome.inspect_err(|error| self.counters.refuse(error))

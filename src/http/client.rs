@@ -12,6 +12,8 @@ use crate::{
     BoxError, CheckoutError, Connector, Endpoint, HttpConnector, Pool, StreamGroup, Transport,
 };
 
+type Caller = &'static Location<'static>;
+
 /// Makes a copy of a request that may be sent again, if it can.
 type Copy<B> = dyn Fn(&Request<B>) -> Option<Request<B>> + Send + Sync;
 
@@ -25,11 +27,12 @@ type Copy<B> = dyn Fn(&Request<B>) -> Option<Request<B>> + Send + Sync;
 /// At most three attempts, the last one of HTTP/1 on a fresh connection; those that met nothing but
 /// the end of a shared connection do not count ([`Attempts`]).
 ///
-/// A request that was not begun is sent again whatever it is. One that may have been begun is sent again if a copy was kept
-/// and the peer has surely not looked at it (`REFUSED_STREAM`, above a GOAWAY's last stream), or if
-/// it is idempotent (RFC 9110 §9.2.2) and its connection had served before and broke before anything
-/// was answered. Copies are kept of idempotent requests without a body, or of what
-/// [`Self::keep_copies`] says. Nothing is ever sent again once a response's head is there.
+/// A request that was not begun is sent again whatever it is. One that may have been begun is sent
+/// again if a copy was kept and the peer has surely not looked at it (`REFUSED_STREAM`, above a
+/// GOAWAY's last stream), or if it is idempotent (RFC 9110 §9.2.2) and its connection had served
+/// before and broke before anything was answered. Copies are kept of idempotent requests without a
+/// body, or of what [`Self::keep_copies`] says. Nothing is ever sent again once a response's head is
+/// there.
 ///
 /// ```no_run
 /// use bytes::Bytes;
@@ -120,13 +123,17 @@ where
     ///
     /// # Cancel safety
     /// As for [`HttpOrigin::request`].
-    pub async fn request(
+    #[track_caller]
+    pub fn request(
         &self,
         request: Request<B>,
-    ) -> Result<Response<HttpBody<B, T>>, RequestError<B>> {
-        match endpoint_of(request.uri()) {
-            Ok(endpoint) => self.origin(endpoint).request(request).await,
-            Err(error) => Err(RequestError::new(Cause::Uri(error, Some(Box::new(request))), 0)),
+    ) -> impl Future<Output = Result<Response<HttpBody<B, T>>, RequestError<B>>> {
+        let caller = Location::caller();
+        async move {
+            match endpoint_of(request.uri()) {
+                Ok(endpoint) => self.origin(endpoint).request_for(request, caller).await,
+                Err(error) => Err(RequestError::new(Cause::Uri(error, Some(Box::new(request))), 0)),
+            }
         }
     }
 }
@@ -160,14 +167,24 @@ where
     ///
     /// # Panics
     /// As [`StreamGroup::lease`].
-    pub async fn request(
+    #[track_caller]
+    pub fn request(
+        &self,
+        request: Request<B>,
+    ) -> impl Future<Output = Result<Response<HttpBody<B, T>>, RequestError<B>>> {
+        self.request_for(request, Location::caller())
+    }
+
+    /// The same for who asks on another's behalf.
+    async fn request_for(
         &self,
         mut request: Request<B>,
+        caller: Caller,
     ) -> Result<Response<HttpBody<B, T>>, RequestError<B>> {
         let mut attempts = Attempts::at_most(ATTEMPTS);
         loop {
             let copy = (self.copy)(&request);
-            let mut error = match self.attempt(request, attempts.is_last()).await {
+            let mut error = match self.attempt(request, attempts.is_last(), caller).await {
                 Ok(response) => return Ok(response),
                 Err(error) => error.at_attempt(attempts.made()),
             };
@@ -198,8 +215,15 @@ where
     /// As [`StreamGroup::lease`].
     #[track_caller]
     pub fn checkout(&self) -> impl Future<Output = Result<HttpLease<B, T>, CheckoutError>> {
-        let lease = self.group.lease_for(Location::caller());
-        async move { lease.await.map(HttpLease::new) }
+        self.checkout_for(Location::caller())
+    }
+
+    /// A connection of HTTP/1.1 at rest, or a stream of one of HTTP/2 that has room, if there is
+    /// one. Never dials.
+    #[inline]
+    #[track_caller]
+    pub fn try_checkout(&self) -> Option<HttpLease<B, T>> {
+        self.try_checkout_for(Location::caller())
     }
 
     /// The same, for the one retry after a reused connection turned out stale: of HTTP/1.1 a
@@ -215,24 +239,44 @@ where
     /// As [`StreamGroup::lease`].
     #[track_caller]
     pub fn checkout_fresh(&self) -> impl Future<Output = Result<HttpLease<B, T>, CheckoutError>> {
-        let caller = Location::caller();
-        async move {
-            let lease = self.group.lease_for(caller).await.map(HttpLease::new)?;
-            if !lease.is_stale_risk() {
-                return Ok(lease);
-            }
-            // It goes back to rest, or makes room.
-            drop(lease);
-            self.group.group().checkout_fresh_for(caller).await.map(HttpLease::of)
+        self.checkout_fresh_for(Location::caller())
+    }
+
+    #[inline]
+    fn try_checkout_for(&self, caller: Caller) -> Option<HttpLease<B, T>> {
+        match self.group.try_exclusive_for(caller) {
+            Some(guard) => Some(HttpLease::exclusive(guard)),
+            None => self.group.try_shared().map(HttpLease::shared),
         }
+    }
+
+    async fn checkout_for(&self, caller: Caller) -> Result<HttpLease<B, T>, CheckoutError> {
+        match self.try_checkout_for(caller) {
+            Some(lease) => Ok(lease),
+            None => self.group.lease_for(caller).await.map(HttpLease::new),
+        }
+    }
+
+    async fn checkout_fresh_for(&self, caller: Caller) -> Result<HttpLease<B, T>, CheckoutError> {
+        let lease = self.group.lease_for(caller).await.map(HttpLease::new)?;
+        if !lease.is_stale_risk() {
+            return Ok(lease);
+        }
+        // It goes back to rest, or makes room.
+        drop(lease);
+        self.group.group().checkout_fresh_for(caller).await.map(HttpLease::of)
     }
 
     async fn attempt(
         &self,
         request: Request<B>,
         fresh: bool,
+        caller: Caller,
     ) -> Result<Response<HttpBody<B, T>>, RequestError<B>> {
-        let lease = if fresh { self.checkout_fresh().await } else { self.checkout().await };
+        let lease = match fresh {
+            true => self.checkout_fresh_for(caller).await,
+            false => self.checkout_for(caller).await,
+        };
         match lease {
             Ok(lease) => lease.send(request).await,
             Err(error) => {

@@ -18,7 +18,7 @@ pub use self::lease::StreamLease;
 pub(crate) use self::shared::AnyStreams;
 use self::shared::{Outcome, SharedStreams, Waiter};
 use crate::{
-    CheckoutError, Connector, Endpoint, Group, Multiplexed, Pool, clock, engine::Refused,
+    CheckoutError, Connector, Endpoint, Group, Multiplexed, Pool, Pooled, clock, engine::Refused,
     policy::millis, settings::AtStreamLimit,
 };
 
@@ -109,7 +109,8 @@ where
     pub(crate) async fn lease_for(&self, caller: Caller) -> Result<StreamLease<C>, CheckoutError> {
         match self.try_lease_for(caller) {
             Some(lease) => Ok(lease),
-            None => self.lease_in_time(caller).await,
+            // In a box, for its state is large and what leases is moved about.
+            None => Box::pin(self.lease_in_time(caller)).await,
         }
     }
 
@@ -123,12 +124,24 @@ where
 
     #[inline]
     fn try_lease_for(&self, caller: Caller) -> Option<StreamLease<C>> {
-        if self.shared.is_exclusive()
-            && let Some(guard) = self.group.try_checkout_for(caller)
-            && let Err(guard) = self.shared.offer(guard)
-        {
-            return Some(StreamLease::exclusive(guard));
+        match self.try_exclusive_for(caller) {
+            Some(guard) => Some(StreamLease::exclusive(guard)),
+            None => self.try_shared(),
         }
+    }
+
+    /// A connection that cannot be shared, where they are thought to be such.
+    #[inline]
+    pub(crate) fn try_exclusive_for(&self, caller: Caller) -> Option<Pooled<C>> {
+        if !self.shared.is_exclusive() {
+            return None;
+        }
+        self.shared.offer(self.group.try_checkout_for(caller)?).err()
+    }
+
+    /// A stream of a connection that is shared.
+    #[inline]
+    pub(crate) fn try_shared(&self) -> Option<StreamLease<C>> {
         self.shared.streams.lease().map(StreamLease::shared)
     }
 

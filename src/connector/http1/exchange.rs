@@ -44,11 +44,12 @@ where
     ///
     /// # Cancel safety
     /// Dropping the future closes the connection: a response is owed on it.
-    pub async fn exchange(
+    pub fn exchange(
         self,
         request: Request<B>,
-    ) -> Result<Response<Http1Body<Http1Connector<B, T>>>, ExchangeError<B>> {
-        exchange(self, request).await
+    ) -> impl Future<Output = Result<Response<Http1Body<Http1Connector<B, T>>>, ExchangeError<B>>>
+    {
+        exchange(self, request)
     }
 }
 
