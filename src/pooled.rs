@@ -168,6 +168,18 @@ impl<C: Connector> Pooled<C> {
         inner(lease).engine.is_dead(lease)
     }
 
+    /// It has served so many more than it was checked out.
+    pub(crate) fn count_uses(&mut self, more: u32) {
+        if let Some(lease) = &mut self.lease {
+            lease.tenant.uses = lease.tenant.uses.saturating_add(more);
+        }
+    }
+
+    /// How many uses it may have, or [`NEVER`](crate::engine::NEVER) too many.
+    pub(crate) fn max_uses(&self) -> u32 {
+        self.lease().seat().group().limits().max_uses()
+    }
+
     /// Whether it has lived as long as it may.
     pub(crate) fn is_old(&self) -> bool {
         let lease = self.lease();

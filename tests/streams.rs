@@ -592,6 +592,37 @@ on_both_drivers! {
         close_and_check(pool).await;
     }
 
+    async fn a_connection_that_may_serve_three_streams_serves_no_fourth(backend) {
+        let origin = Origin::start();
+        let (pool, mux) = pool(backend, |policy| policy.lifetime.max_uses = Some(3));
+        let group = pool.streams(origin.address);
+        let held = streams(&group, 4).await;
+        assert_eq!(mux.made().len(), 2, "the fourth has one of its own");
+        drop(held);
+        let used_up = |count| group.group().stats().closed_for(CloseReason::MaxUses) == count;
+        eventually("the first is closed", || used_up(1)).await;
+        for _ in 0..2 {
+            drop(stream(&group).await.unwrap());
+        }
+        eventually("the second too, unasked", || used_up(2)).await;
+        drop(stream(&group).await.unwrap());
+        assert_eq!(mux.made().len(), 3);
+        close_and_check(pool).await;
+    }
+
+    async fn streams_count_on_when_their_connection_has_been_at_rest(backend) {
+        let origin = Origin::start();
+        let (pool, mux) = pool(backend, |policy| policy.lifetime.max_uses = Some(4));
+        let group = pool.streams(origin.address);
+        for _ in 0..2 {
+            drop(streams(&group, 2).await);
+            eventually("at rest or closed", || group.stats().connections == 0).await;
+        }
+        assert_eq!(mux.made().len(), 1);
+        assert_eq!(group.group().stats().closed_for(CloseReason::MaxUses), 1);
+        close_and_check(pool).await;
+    }
+
     async fn a_closed_pool_lends_nothing_and_waits_for_streams(backend) {
         let origin = Origin::start();
         let (pool, _) = pool(backend, |_| ());

@@ -69,7 +69,7 @@ endpoint_settings! {
         /// By how much of `max_lifetime_ms`, at most, chance shortens the life of a connection,
         /// so that those that were made together do not end together.
         lifetime_jitter_percent: u32 = 10, in 0..=50;
-        /// Checkouts that a connection may serve. Off: any number.
+        /// Checkouts that a connection may serve; where it is shared, streams. Off: any number.
         max_uses: Option<u32> = None, in 1..=4_294_967_295;
         /// Each period closes half of the idle connections above the decayed peak of need
         /// (HAProxy's `pool-purge-delay`). Off: only the idle timeout shrinks the pool.

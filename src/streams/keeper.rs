@@ -152,7 +152,7 @@ where
             round.set(sleep(ROUND));
             let spots: Vec<_> = shared.streams.spots().collect();
             for spot in spots {
-                let is_over = |carried: &Carried<C>| carried.guard.is_old() || !carried.is_usable();
+                let is_over = |carried: &Carried<C>| carried.is_spent() || !carried.is_usable();
                 if shared.streams.look(spot, is_over) == Some(true) {
                     shared.streams.drain(spot);
                 }

@@ -9,10 +9,13 @@ use super::{StreamStats, keeper};
 use crate::{
     CheckoutError, CloseReason, Condition, Connection, Connector, EndpointSettings, Group, Inspect,
     Multiplexed, Pooled, StreamCapacity, StreamMeter,
-    engine::streams::{Bounds, Capacity, Carrier, Spot, StreamOutcome, StreamWaiter, Streams},
+    engine::{
+        NEVER,
+        streams::{Bounds, Capacity, Carrier, Spot, StreamOutcome, StreamWaiter, Streams},
+    },
     meter::Listener,
     settings::AtStreamLimit,
-    sync::{AtomicBool, Ordering, fence},
+    sync::{AtomicBool, AtomicU32, Ordering, fence},
 };
 
 pub(super) type Outcome<C> = StreamOutcome<Carried<C>, CheckoutError>;
@@ -146,7 +149,8 @@ where
     /// It goes back to rest when there are enough.
     fn put_in(self: &Arc<Self>, guard: Pooled<C>) {
         guard.untrack();
-        let put = self.streams.put_in(Carried { guard }, |carried, spot| {
+        let carried = Carried { guard, lent: AtomicU32::new(0) };
+        let put = self.streams.put_in(carried, |carried, spot| {
             let found = carried.meter().stand_at(spot.to_bits(), || {
                 let listener: Weak<dyn Listener> = Arc::downgrade(self) as _;
                 listener
@@ -225,6 +229,8 @@ where
 /// A connection in the hands of the table.
 pub(crate) struct Carried<C: Connector> {
     pub(super) guard: Pooled<C>,
+    /// How many streams were lent, where there is a limit.
+    lent: AtomicU32,
 }
 
 impl<C: Connector> Carried<C>
@@ -233,6 +239,23 @@ where
 {
     fn meter(&self) -> &StreamMeter {
         self.guard.glance().meter()
+    }
+
+    /// Whether it has lived or served for as long as it may.
+    pub(super) fn is_spent(&self) -> bool {
+        // Relaxed: a count, here and below.
+        self.guard.is_old() || !self.may_serve_after(self.lent.load(Ordering::Relaxed))
+    }
+
+    /// Whether another stream may be lent after so many.
+    fn may_serve_after(&self, lent: u32) -> bool {
+        self.guard.uses().saturating_add(lent) < self.guard.max_uses()
+    }
+
+    /// The streams count as uses from now on. One is what the return of any guard counts.
+    fn settle(&mut self) {
+        let lent = self.lent.load(Ordering::Relaxed);
+        self.guard.count_uses(lent.saturating_sub(1));
     }
 }
 
@@ -244,7 +267,14 @@ where
         !self.guard.is_given_up() && !self.meter().capacity().is_draining
     }
 
-    fn rest(self) {
+    fn admit(&self) -> bool {
+        let is_counted = self.guard.max_uses() != NEVER;
+        self.is_usable()
+            && (!is_counted || self.may_serve_after(self.lent.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    fn rest(mut self) {
+        self.settle();
         self.guard.release();
     }
 
@@ -252,7 +282,9 @@ where
         // As a rule it says itself why it cannot be used any more, or its group does. One that does
         // not must not come to rest all the same: it would be found there again.
         let is_sound = self.guard.inspect(Inspect::Glance) == Condition::Usable;
-        if is_sound && !self.guard.is_given_up() && !self.guard.is_old() {
+        let is_spent = self.is_spent();
+        self.settle();
+        if is_sound && !self.guard.is_given_up() && !is_spent {
             self.guard.end_as(CloseReason::PeerClosed);
         } else {
             self.guard.release();

@@ -38,6 +38,11 @@ pub trait Carrier: Send + Sync {
     /// takes none.
     fn is_usable(&self) -> bool;
 
+    /// The same for the stream that is about to be lent, which counts from now on.
+    fn admit(&self) -> bool {
+        self.is_usable()
+    }
+
     /// It is not needed any more.
     fn rest(self);
 
@@ -215,7 +220,7 @@ impl<T: Carrier, E> Streams<T, E> {
             };
             let lease = self.lease_of(at as u32, held);
             // A panic in the connection's own code is no caller's fault.
-            let asked = catch_unwind(AssertUnwindSafe(|| lease.carrier().is_usable()));
+            let asked = catch_unwind(AssertUnwindSafe(|| lease.carrier().admit()));
             if asked.unwrap_or(false) {
                 return Some(lease);
             }
