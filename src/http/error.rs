@@ -4,7 +4,7 @@ use core::{error::Error, fmt};
 
 use http::Request;
 
-use crate::{CheckoutError, Endpoint, ExchangeError, StreamError, UriError};
+use crate::{CheckoutError, Endpoint, ExchangeError, StreamError, StreamErrorKind, UriError};
 
 /// A request that has no response, after as many attempts as could do no harm.
 pub struct RequestError<B> {
@@ -123,12 +123,20 @@ impl<B> RequestError<B> {
 
     /// Whether its connection had served others before, and broke before anything was answered: then
     /// as a rule the peer closed just then, having seen nothing of it, and an idempotent request
-    /// (RFC 9110 §9.2.2) may be sent again.
+    /// (RFC 9110 §9.2.2) may be sent again. Not where the request itself was at fault: its own body
+    /// broke off, or it cannot be sent.
     pub fn is_stale_reuse(&self) -> bool {
         match &self.cause {
             Cause::Uri(..) | Cause::Checkout(..) => false,
-            Cause::Http1(error) => error.was_reused() && !error.was_answered(),
-            Cause::Http2(error) => error.was_reused() && !error.was_answered(),
+            // What the request itself brought about says nothing of the connection.
+            Cause::Http1(error) => {
+                error.was_reused() && !error.was_answered() && !error.cause().is_user()
+            }
+            Cause::Http2(error) => {
+                error.was_reused()
+                    && !error.was_answered()
+                    && error.kind() == StreamErrorKind::Broken
+            }
         }
     }
 }
