@@ -1,6 +1,8 @@
 //! The client over pools of HTTP connections: one version or the other, shared or not, and what is
 //! sent again.
 
+#[path = "support/frames.rs"]
+mod frames;
 mod support;
 
 use std::{
@@ -20,8 +22,9 @@ use std::{
 use bytes::Bytes;
 use corepool::{
     Backend, Endpoint, HttpBody, HttpClient, HttpConnector, HttpOrigin, Pool, PoolEvent,
-    RequestErrorKind, StreamConnector,
+    RequestError, RequestErrorKind, StreamConnector,
 };
+use frames::{HEADERS, NO_ERROR, Peer};
 use http::{Method, Request, Response, Version};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Full};
@@ -275,6 +278,32 @@ on_both_drivers! {
         assert_eq!(error.endpoint(), Some(&origin.address.into()));
         assert_eq!(*origin.heard.lock().unwrap(), ["GET /a", "POST /b"]);
         close_and_check(pool).await;
+    }
+
+    async fn a_request_is_sent_again_while_connections_of_http_2_end_under_it(backend) {
+        for (endings, attempts) in [(4, None), (9, Some(5))] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            thread::spawn(move || {
+                for _ in 0..endings {
+                    let mut peer = Peer::accept(&listener);
+                    peer.shake_hands(&[]);
+                    peer.next(HEADERS);
+                    peer.go_away(0, NO_ERROR, b"");
+                    peer.rest();
+                }
+                let mut peer = Peer::accept(&listener);
+                peer.shake_hands(&[]);
+                let stream = peer.next(HEADERS).stream;
+                peer.respond(stream, &[], true);
+                peer.rest();
+            });
+            let (pool, client) = client(backend);
+            let answer = client.origin(h2c(address)).request(request(Method::GET, "/")).await;
+            assert_eq!(answer.as_ref().err().map(RequestError::attempts), attempts, "{answer:?}");
+            assert!(answer.err().is_none_or(|error| error.is_safe_to_retry()));
+            close_and_check(pool).await;
+        }
     }
 
     async fn a_request_that_cannot_be_sent_is_tried_once(backend) {

@@ -181,8 +181,15 @@ on_both_drivers! {
                     let group = handle.streams().group();
                     eventually("no dial is under way", || group.stats().dialing == 0).await;
                     origin.restart(how, &shown, next);
-                    // Whatever one finds that begins while the old ones go.
-                    many(&handle, 10, 3, "/").await;
+                    match how {
+                        // No request is lost by that.
+                        Restart::Graceful => drop(many(&handle, 10, 3, "/").await),
+                        Restart::Abrupt => eventually("the pool has seen it", || {
+                            let stats = group.stats();
+                            stats.opened == stats.closed_total()
+                        })
+                        .await,
+                    }
                     eventually("the old ones are gone", || origin.is_restarted()).await;
                     assert_eq!(many(&handle, 10, 3, "/").await, [said], "{how:?} {turn:?}");
                 }

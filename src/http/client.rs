@@ -22,7 +22,9 @@ type Copy<B> = dyn Fn(&Request<B>) -> Option<Request<B>> + Send + Sync;
 /// one it is shows with the first connection, and callers that come meanwhile wait for that.
 ///
 /// # Retries
-/// At most three attempts, the last one of HTTP/1 on a fresh connection. A request that was not
+/// At most three attempts, the last one of HTTP/1 on a fresh connection; five where all that has
+/// happened is that a connection of HTTP/2 was about to end (GOAWAY), because it ends under all
+/// requests that it carries, and the next one may end as well. A request that was not
 /// begun is sent again whatever it is. One that may have been begun is sent again if a copy was kept
 /// and the peer has surely not looked at it (`REFUSED_STREAM`, above a GOAWAY's last stream), or if
 /// it is idempotent (RFC 9110 §9.2.2) and its connection had served before and broke before anything
@@ -67,6 +69,8 @@ where
 
 /// How often a request is tried.
 const ATTEMPTS: u32 = 3;
+/// How often, while the only thing in its way is that connections of HTTP/2 end.
+const ATTEMPTS_AT_ENDS: u32 = 5;
 
 impl<B, T> HttpClient<B, T>
 where
@@ -163,13 +167,14 @@ where
         mut request: Request<B>,
     ) -> Result<Response<HttpBody<B, T>>, RequestError<B>> {
         for attempt in 1.. {
-            let copy = if attempt < ATTEMPTS { (self.copy)(&request) } else { None };
-            let mut error = match self.attempt(request, attempt == ATTEMPTS).await {
+            let copy = if attempt < ATTEMPTS_AT_ENDS { (self.copy)(&request) } else { None };
+            let mut error = match self.attempt(request, attempt >= ATTEMPTS).await {
                 Ok(response) => return Ok(response),
                 Err(error) => error.at_attempt(attempt),
             };
             let may_help = error.is_safe_to_retry() || error.is_stale_reuse();
-            if attempt == ATTEMPTS || error.checkout().is_some() || !may_help {
+            let most = if error.is_mere_end() { ATTEMPTS_AT_ENDS } else { ATTEMPTS };
+            if attempt >= most || error.checkout().is_some() || !may_help {
                 return Err(error);
             }
             match error.take_unsent().or(copy) {

@@ -40,6 +40,12 @@ impl<B> RequestError<B> {
         Self { attempts, ..self }
     }
 
+    /// Whether a connection of HTTP/2 that took no more streams is all that was in the way.
+    pub(super) fn is_mere_end(&self) -> bool {
+        use StreamErrorKind::{GoneAway, Unavailable};
+        matches!(&self.cause, Cause::Http2(error) if matches!(error.kind(), GoneAway | Unavailable))
+    }
+
     /// What kind of failure it was.
     pub fn kind(&self) -> RequestErrorKind {
         match self.cause {
