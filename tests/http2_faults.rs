@@ -6,7 +6,9 @@ mod frames;
 mod streams;
 mod support;
 
-use std::{io::Write, net::TcpListener, sync::mpsc, time::Duration};
+use std::{
+    future::poll_fn, io::Write, net::TcpListener, pin::pin, sync::mpsc, task::Poll, time::Duration,
+};
 
 use corepool::{
     CheckoutError, Condition, Connection, DialErrorKind, Http2, Http2Keepalive, Http2Options,
@@ -215,6 +217,58 @@ async fn a_ping_flood_is_read_no_faster_than_its_answers_are() {
 #[tokio::test]
 async fn a_settings_flood_is_read_no_faster_than_its_answers_are() {
     is_held_up(settings(&[(MAX_CONCURRENT_STREAMS, 100)])).await;
+}
+
+/// `:status: 103`, and no response yet.
+fn interim(stream: u32) -> Vec<u8> {
+    frames::frame(HEADERS, END_HEADERS, stream, b"\x48\x03103")
+}
+
+/// h2 keeps them for who waits for the response.
+#[tokio::test]
+async fn interim_responses_that_nobody_takes_end_the_connection() {
+    let (address, served) = Peer::script(|mut peer| {
+        peer.shake_hands(&[]);
+        let stream = peer.next(HEADERS).stream;
+        // Until nobody reads them any more.
+        let _ = peer.0.write_all(&interim(stream).repeat(20_000));
+        peer.rest();
+    });
+    let pool = pool();
+    let mut connection = pool.group(address).checkout().await.unwrap();
+    let mut sent = pin!(connection.send(ask("/")));
+    // Begun, and not looked at again.
+    let begun = poll_fn(|cx| Poll::Ready(sent.as_mut().poll(cx).is_pending()));
+    assert!(begun.await);
+    eventually("it ends", || !is_usable(&mut connection)).await;
+    let error = sent.await.unwrap_err();
+    assert_eq!(error.kind(), StreamErrorKind::Broken);
+    assert!(error.to_string().contains("more interim responses than are taken"), "{error}");
+    drop(connection);
+    pool.close().await;
+    served.join().unwrap();
+}
+
+#[tokio::test]
+async fn a_response_comes_after_ten_thousand_interim_ones_that_were_taken() {
+    let (address, served) = Peer::script(|mut peer| {
+        peer.shake_hands(&[]);
+        let stream = peer.next(HEADERS).stream;
+        for _ in 0..1000 {
+            peer.say(&interim(stream).repeat(10));
+            peer.sync();
+            // Who waits has its turn.
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        peer.respond(stream, &[], true);
+        peer.rest();
+    });
+    let pool = pool();
+    let connection = pool.group(address).checkout().await.unwrap();
+    connection.send(ask("/")).await.unwrap();
+    drop(connection);
+    pool.close().await;
+    served.join().unwrap();
 }
 
 #[tokio::test]

@@ -144,12 +144,20 @@ impl<B> RequestError<B> {
 
     /// Whether its connection had served others before, and broke before anything was answered: then
     /// as a rule the peer closed just then, having seen nothing of it, and an idempotent request
-    /// (RFC 9110 §9.2.2) may be sent again.
+    /// (RFC 9110 §9.2.2) may be sent again. Not where the request itself was at fault: its own body
+    /// broke off, or it cannot be sent.
     pub fn is_stale_reuse(&self) -> bool {
         match &self.cause {
             Cause::Uri(..) | Cause::Checkout(..) => false,
-            Cause::Http1(error) => error.was_reused() && !error.was_answered(),
-            Cause::Http2(error) => error.was_reused() && !error.was_answered(),
+            // What the request itself brought about says nothing of the connection.
+            Cause::Http1(error) => {
+                error.was_reused() && !error.was_answered() && !error.cause().is_user()
+            }
+            Cause::Http2(error) => {
+                error.was_reused()
+                    && !error.was_answered()
+                    && error.kind() == StreamErrorKind::Broken
+            }
         }
     }
 }

@@ -214,7 +214,7 @@ fn finish_later<C: SpeaksHttp1>(mut connection: Pooled<C>) {
 /// A request without the head of a response: why, and the request if it was not begun.
 pub(in crate::connector) struct Unanswered<B> {
     cause: hyper::Error,
-    unsent: Option<Box<Request<B>>>,
+    pub(super) unsent: Option<Box<Request<B>>>,
 }
 
 impl<B> From<TrySendError<Request<Outgoing<B>>>> for Unanswered<B> {

@@ -68,8 +68,10 @@ pub struct Http1Connector<B, T = StreamConnector> {
 /// A pooled HTTP/1 connection.
 pub struct Http1<B: Body + 'static, S: Transport = Stream> {
     sender: SendRequest<Outgoing<B>>,
-    /// What moves the bytes, unless it is a task's.
+    /// What moves the bytes, unless it is a task's, or has ended.
     mover: Option<Mover<B, S>>,
+    /// What it has left behind.
+    stream: Option<S>,
     task: Option<Task>,
     /// How it ended, if the mover has.
     ended: Option<Condition>,
@@ -180,6 +182,7 @@ where
     let mut http1 = Http1 {
         sender,
         mover: Some(Mover::new(moving)),
+        stream: None,
         task: None,
         ended: None,
         traffic,
@@ -223,7 +226,7 @@ where
     }
 
     fn into_socket(self) -> Option<Socket> {
-        self.mover?.into_moving().into_parts().io.into_inner().into_stream().into_socket()
+        self.mover.map(Mover::into_stream).or(self.stream)?.into_socket()
     }
 }
 
@@ -262,12 +265,14 @@ where
 
     /// Moves what there is to move, unless a task does.
     fn drive(&mut self) {
-        let (Some(mover), None) = (&mut self.mover, self.ended) else {
+        let Some(mover) = &mut self.mover else {
             return;
         };
         let Poll::Ready(outcome) = mover.poll() else {
             return;
         };
+        // A request that hyper was given meanwhile comes back when hyper's half goes, and only then.
+        self.stream = self.mover.take().map(Mover::into_stream);
         self.ended = Some(match outcome {
             Ok(()) => Condition::Closed,
             Err(error) => {
@@ -338,7 +343,7 @@ where
 
     /// Has a task on the shard drive the connection from here on.
     fn leave_to_task(&mut self) {
-        let Some(mover) = self.mover.take_if(|_| self.ended.is_none()) else {
+        let Some(mover) = self.mover.take() else {
             return;
         };
         let mut moving = mover.into_moving();

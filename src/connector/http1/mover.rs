@@ -91,4 +91,9 @@ where
     pub(super) fn into_moving(self) -> Box<Moving<B, S>> {
         self.moving
     }
+
+    /// What the bytes moved over. hyper lets go of whatever it still has.
+    pub(super) fn into_stream(self) -> S {
+        self.moving.into_parts().io.into_inner().into_stream()
+    }
 }

@@ -4,11 +4,13 @@
 use std::{
     io::{Read as _, Write as _},
     os::unix::net::UnixStream,
+    time::Duration,
 };
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     task::yield_now,
+    time::{sleep, timeout},
 };
 
 use super::*;
@@ -129,4 +131,33 @@ async fn what_a_transport_holds_back_is_sent_while_nobody_reads_the_response() {
     }
     let count = theirs.read(&mut heard).unwrap();
     assert!(heard[..count].ends_with(b"\r\n\r\nx"));
+}
+
+#[tokio::test]
+async fn a_request_that_meets_its_peers_close_comes_back() {
+    for uses in 0..3 {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let connector = Http1Connector::<String>::new();
+        let endpoint = Endpoint::unix("/run/origin");
+        let mut http1 = connector.connect(Socket::from(ours), &endpoint).await.unwrap();
+        let request = || {
+            let request = hyper::Request::get("/").header("host", "origin");
+            request.body("x".to_owned()).unwrap()
+        };
+        for _ in 0..uses {
+            theirs.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
+            assert!(http1.send(request()).await.is_ok());
+            // With nothing left unread it is a FIN, and no reset.
+            assert!(theirs.read(&mut [0; 1024]).unwrap() > 0);
+        }
+        drop(theirs);
+        // The reactor has seen it by then, and nobody has looked at the connection since.
+        sleep(Duration::from_millis(20)).await;
+        let sent = timeout(Duration::from_secs(5), http1.send(request())).await;
+        let Err(unanswered) = sent.expect("it ends") else { panic!("nobody is there to answer") };
+        assert_eq!(unanswered.unsent.unwrap().into_body(), "x");
+        assert_eq!(http1.inspect(Inspect::Glance), Condition::Closed);
+        assert!(http1.into_socket().is_some(), "the pool's to close");
+    }
 }

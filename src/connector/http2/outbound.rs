@@ -79,6 +79,12 @@ where
                     return Poll::Ready(Err(Cause::Body(error)));
                 }
             }
+            // h2 passes them over, and does not say how many there were.
+            while shared.counts_interim()
+                && let Poll::Ready(Some(Ok(_))) = response.poll_informational(cx)
+            {
+                shared.take_interim();
+            }
             Pin::new(&mut response).poll(cx).map_err(Cause::H2)
         });
         let responded = responded.await;

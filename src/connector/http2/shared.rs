@@ -22,6 +22,9 @@ pub(super) struct Shared {
     /// Streams that are open, in the lower half; how many were begun, in the upper.
     streams: AtomicU64,
     received: AtomicU64,
+    /// Whether it matters how many interim responses are taken, and how many were since it does.
+    counts_interim: AtomicBool,
+    interim_taken: AtomicU32,
     /// How it ended, as `END_OF` numbers it, or zero.
     ended: AtomicU8,
     /// Why nothing passes any more, or zero.
@@ -58,6 +61,8 @@ impl Shared {
             runtime: Handle::current(),
             streams: AtomicU64::new(0),
             received: AtomicU64::new(0),
+            counts_interim: AtomicBool::new(false),
+            interim_taken: AtomicU32::new(0),
             ended: AtomicU8::new(0),
             fault: AtomicU8::new(0),
             driver: AtomicWaker::new(),
@@ -71,6 +76,34 @@ impl Shared {
     pub(super) fn open(&self) -> u32 {
         // Relaxed: a count at some moment, here and below. Nothing else is read by it.
         (self.streams.load(Ordering::Relaxed) & OPEN) as u32
+    }
+
+    /// Streams that are open, and how many were ever begun, which comes round.
+    pub(super) fn counts(&self) -> (u32, u32) {
+        // Relaxed: as in `open`. Whoever hears of a stream's answer has been told of its beginning.
+        let streams = self.streams.load(Ordering::Relaxed);
+        ((streams & OPEN) as u32, (streams / ONE_BEGUN) as u32)
+    }
+
+    /// From here on it matters how many interim responses are taken.
+    pub(super) fn count_interim(&self) {
+        // Relaxed, here and below: counts at some moment.
+        self.counts_interim.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it does.
+    pub(super) fn counts_interim(&self) -> bool {
+        self.counts_interim.load(Ordering::Relaxed)
+    }
+
+    /// A stream's user has taken one.
+    pub(super) fn take_interim(&self) {
+        self.interim_taken.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many were taken, which comes round.
+    pub(super) fn interim_taken(&self) -> u32 {
+        self.interim_taken.load(Ordering::Relaxed)
     }
 
     /// Whether a stream was ever begun.

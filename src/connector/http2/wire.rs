@@ -62,6 +62,7 @@ impl<T: Transport> Unplug for Link<T> {
 pub(super) struct Wire<T> {
     link: Arc<Link<T>>,
     heads: Heads,
+    allowance: Allowance,
     is_write_vectored: bool,
 }
 
@@ -78,10 +79,27 @@ struct Heads {
     is_greeted: bool,
     /// DATA frames that carried nothing and ended nothing.
     empty: u32,
+    /// HEADERS frames since they were paid for.
+    headers: u32,
 }
+
+/// What pays for HEADERS frames. h2 keeps each one until its stream's user takes it, and no window
+/// bounds interim responses (RFC 9110 §15.2), of which there may be any number.
+struct Allowance {
+    left: u64,
+    /// Streams begun and interim responses taken, as far as they were counted in.
+    begun: u32,
+    taken: u32,
+}
+
+/// What each stream brings: a response's head, its trailers, and what is usual before.
+const EACH: u64 = 4;
+/// What there is beside: answers to streams that were given up are still on their way.
+const SPARE: u64 = 1024;
 
 const HEAD: usize = 9;
 const DATA: u8 = 0;
+const HEADERS: u8 = 1;
 const SETTINGS: u8 = 4;
 const ACK: u8 = 1;
 const END_STREAM: u8 = 1;
@@ -127,7 +145,8 @@ impl<T: Transport> Wire<T> {
             shared,
             between_frames: AtomicBool::new(false),
         });
-        (Self { link: Arc::clone(&link), heads: Heads::default(), is_write_vectored }, link)
+        let (heads, allowance) = (Heads::default(), Allowance { left: SPARE, begun: 0, taken: 0 });
+        (Self { link: Arc::clone(&link), heads, allowance, is_write_vectored }, link)
     }
 }
 
@@ -163,7 +182,31 @@ impl Heads {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, message));
             }
         }
+        self.headers += u32::from(kind == HEADERS);
         self.empty += u32::from(kind == DATA && self.payload == 0 && flags & END_STREAM == 0);
+        Ok(())
+    }
+}
+
+impl Allowance {
+    /// Pays for so many HEADERS frames, if it can.
+    fn pay(&mut self, headers: u32, shared: &Shared) -> io::Result<()> {
+        let (open, begun) = shared.counts();
+        let new = u64::from(begun.wrapping_sub(core::mem::replace(&mut self.begun, begun)));
+        if new > 0 {
+            // What streams of the past have not used is no credit for those of the future.
+            self.left = self.left.min(SPARE + EACH * u64::from(open)) + EACH * new;
+        }
+        let taken = shared.interim_taken();
+        self.left += u64::from(taken.wrapping_sub(core::mem::replace(&mut self.taken, taken)));
+        let Some(left) = self.left.checked_sub(headers.into()) else {
+            let message = "the peer sends more interim responses than are taken";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        };
+        self.left = left;
+        if left < SPARE {
+            shared.count_interim();
+        }
         Ok(())
     }
 }
@@ -184,7 +227,10 @@ impl<T: Transport> AsyncRead for Wire<T> {
         if this.heads.empty > MOST_EMPTY {
             shared.end(Condition::Unusable);
         }
-        Poll::Ready(heard)
+        Poll::Ready(heard.and_then(|()| match core::mem::take(&mut this.heads.headers) {
+            0 => Ok(()),
+            headers => this.allowance.pay(headers, shared),
+        }))
     }
 }
 
