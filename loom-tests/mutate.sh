@@ -629,6 +629,49 @@ mutant recheck-seen-relaxed resize engine/tend.rs \
 mutant recheck-relaxed resize engine/control.rs \
     'shard.recheck.store(true, Ordering::Release)' 'shard.recheck.store(true, Ordering::Relaxed)'
 
+# --- lanes that hand out the oldest first: two rings -------------------------------------------
+# The models' stand-in for the pointer has the orderings of the real one.
+mutant fifo-far-unpublished 'fifo' sync.rs \
+    'compare_exchange(false, true, Ordering::Release, Ordering::Acquire)' \
+    'compare_exchange(false, true, Ordering::Relaxed, Ordering::Acquire)'
+mutant fifo-far-seen-relaxed 'fifo' sync.rs \
+    'self.is_made.load(Ordering::Acquire)' 'self.is_made.load(Ordering::Relaxed)'
+mutant fifo-far-of-another-relaxed 'fifo' sync.rs \
+    'compare_exchange(false, true, Ordering::Release, Ordering::Acquire)' \
+    'compare_exchange(false, true, Ordering::Release, Ordering::Relaxed)'
+mutant fifo-pushes-before-it-publishes 'fifo' engine/fifo.rs \
+    'let far = self.far.get_or_make(|| Ring::new(self.capacity));' \
+    'if self.far.get().is_none() {
+            let far = Ring::new(self.capacity);
+            let pushed = far.push(value);
+            self.far.get_or_make(|| far);
+            return pushed;
+        }
+        let far = self.far.get_or_make(|| Ring::new(self.capacity));'
+mutant fifo-pop-looks-near-only 'fifo' engine/fifo.rs \
+    'None => self.far.get().and_then(pop_far),' 'None => None,'
+mutant fifo-no-last-resort 'fifo' engine/fifo.rs \
+    'first.push(value).or_else(|value| second.push(value))' \
+    '{ let _ = second; first.push(value) }'
+mutant fifo-near-beside-far 'unit:engine::fifo' engine/fifo.rs \
+    'if far.is_empty() { (&self.near, far)' 'if true { (&self.near, far)'
+mutant fifo-far-at-once 'unit:engine::fifo' engine/fifo.rs \
+    'None => match self.near.push(value) {' 'None => match Err(value) {'
+mutant fifo-far-for-a-small-one 'unit:engine::fifo' engine/fifo.rs \
+    'if self.capacity <= self.near.capacity() {' 'if self.capacity < self.near.capacity() {'
+mutant fifo-make-room-near-only 'checkout:full_ring' engine/fifo.rs \
+    'self.far.get().into_iter().chain([&self.near])' '[&self.near]'
+mutant fifo-make-room-far-only 'fifo:make_room' engine/fifo.rs \
+    'self.far.get().into_iter().chain([&self.near])' '[self.far.get().unwrap_or(&self.near)]'
+mutant fifo-expires-beside-a-place 'unit:engine::fifo' engine/fifo.rs \
+    '// All lived when we passed. Others may have taken some since.
+        spare(value);' 'expire(value);'
+mutant fifo-crowded-out-is-expired 'unit:engine::fifo' engine/fifo.rs \
+    'Err(crowded_out) => spare(crowded_out),' 'Err(crowded_out) => drop(crowded_out),'
+mutant fifo-fence-after-rest-off 'fifo:return' engine/hit.rs \
+    "$insight" 'if seat.group.epoch() != epoch {'
+mutant fifo-recheck-after-rest-off 'fifo:return' engine/hit.rs "$recheck" ''
+
 # --- lanes that hand out the youngest first ----------------------------------------------------
 for list in pop push; do
     mutant "stack-tag-off-$list" "stack:stalled_$list" engine/stack.rs \

@@ -27,9 +27,9 @@
 //! ```
 //! Each slot has one atomic word: state, a mark that its peer was seen to go, and a generation.
 //! The generation names one idle period; it grows on return and on vacate (and abandon). A lane's
-//! queue, a crossbeam `ArrayQueue`, holds hints `(slot, generation)`; the word is the truth. So
-//! closing from the middle is one CAS, and the hint that stays behind is skipped when it is
-//! popped. `hang_up` gives a connection up, because its peer went or because its owner wants it
+//! queue, a small ring and, once that has overflowed, a large one, holds hints `(slot, generation)`;
+//! the word is the truth. So closing from the middle is one CAS, and the hint that stays behind is
+//! skipped when it is popped. `hang_up` gives a connection up, because its peer went or because its owner wants it
 //! gone, and leaves the reason beside the word. On a slot that is dialing or in use it sets the
 //! mark: such a connection is neither handed out nor put to rest (INV-6). The whole transition relation is one function,
 //! pinned as text by a test.
@@ -193,6 +193,8 @@
 //! | a table of streams is resumed × a caller lining up | 5 | fences on both sides | `streams::resume_vs_wait_for_a_stream` |
 //! | purge of callers that left a line for streams × a stream's end, × a close | 5 | who purges looks after the line | `streams::purge_of_the_line_vs_return`, `streams::purge_of_the_line_vs_close` |
 //! | a meter's change × its connection is put in | 5 | place first, word second, fences between: it is told, or found | `notice::change_vs_stand_at`, `notice::change_vs_change_vs_stand_at` |
+//! | a push makes a lane's far ring × push, × pop | 1, 3 | one pointer counts, the other ring is dropped empty; a hint stays in the ring that it was pushed to | `fifo::push_vs_push_that_make_the_far_ring`, `fifo::push_that_makes_the_far_ring_vs_pops`, `fifo::push_vs_pop_of_the_far_rings_last` |
+//! | a return to a lane's far ring × a caller lining up | 5 | the same fences: the return sees the waiter, or the waiter sees the ring and the hint in it | `fifo::push_that_makes_the_far_ring_vs_caller`, `fifo::push_to_the_far_ring_vs_caller`, `fifo::return_to_the_far_ring_vs_waiter_that_polls` |
 //! | the stack's pop × pop, pop, push (ABA) | 3 | a tag in the word that holds the top | `stack::stalled_pop_vs_pop_pop_push`, `stack::stalled_push_vs_push_push_pop` |
 //!
 //! A worker's panic × whatever it was at has no model but tests (`src/worker/tests/panics.rs`,
@@ -216,8 +218,15 @@
 //!   the old socket takes to close there is one socket more than permits.
 //! * **Off-shard callers** keep to one shard per thread and share from one idle connection on:
 //!   they have no lane of their own to keep warm.
-//! * **FIFO lanes by default, LIFO by choice** (`capacity.order`). FIFO is crossbeam's `ArrayQueue`;
-//!   LIFO is a Treiber stack over a preallocated array, 7 to 10 % dearer per checkout and return on
+//! * **A FIFO lane has a near ring and a far one.** A ring walks round all of its places, whatever
+//!   rests there: one of 256 is 4 KiB of cache for each endpoint and shard. So eight places come with
+//!   the lane, two cache lines, and the others, as many as twice the idle cap and 256 at least, with
+//!   the first return that finds no place there: the one return that allocates. While the far ring has
+//!   hints, what returns goes there, and the near one is emptied first, so the order stays. Nothing is
+//!   moved from ring to ring, and nobody waits for the one that makes the far ring. A lane that has one
+//!   keeps it.
+//! * **FIFO lanes by default, LIFO by choice** (`capacity.order`). FIFO is crossbeam's `ArrayQueue`,
+//!   near and far; LIFO is a Treiber stack over a preallocated array, 7 to 10 % dearer per checkout and return on
 //!   one thread (75 against 83 ns, both alternated in one run) and as much on two. After a burst
 //!   that left 128 at rest, ten minutes of a low load (`cargo test --lib engine::order --
 //!   --nocapture`; 50 ms of use, 0.95 s of thought on average; idle timeout 60 s):

@@ -112,6 +112,76 @@ impl<T> UnsafeCell<T> {
     }
 }
 
+/// A place for what is made late, if ever, and then stays.
+///
+/// Nobody waits for another: of two that make it at once one drops its own. A pointer outside the
+/// models; there a flag stands for it, because loom does not see into once_cell.
+pub(crate) struct Late<V> {
+    #[cfg(not(loom))]
+    value: once_cell::race::OnceBox<V>,
+    #[cfg(loom)]
+    value: std::sync::OnceLock<V>,
+    #[cfg(loom)]
+    is_made: AtomicBool,
+    #[cfg(any(loom, shuttle))]
+    calls: AtomicU64,
+}
+
+impl<V> Late<V> {
+    pub(crate) fn new() -> Self {
+        Self {
+            #[cfg(not(loom))]
+            value: once_cell::race::OnceBox::new(),
+            #[cfg(loom)]
+            value: std::sync::OnceLock::new(),
+            #[cfg(loom)]
+            is_made: AtomicBool::new(false),
+            #[cfg(any(loom, shuttle))]
+            calls: AtomicU64::new(0),
+        }
+    }
+
+    /// What was made, if anything.
+    #[inline]
+    pub(crate) fn get(&self) -> Option<&V> {
+        #[cfg(any(loom, shuttle))]
+        guess(&self.calls);
+        #[cfg(not(loom))]
+        return self.value.get();
+        // Acquire: as once_cell has it. Pairs with the Release in `get_or_make`.
+        #[cfg(loom)]
+        return self.is_made.load(Ordering::Acquire).then(|| self.made());
+    }
+
+    /// What was made, or what `make` gives now.
+    pub(crate) fn get_or_make(&self, make: impl FnOnce() -> V) -> &V {
+        #[cfg(any(loom, shuttle))]
+        guess(&self.calls);
+        #[cfg(not(loom))]
+        return self.value.get_or_init(|| Box::new(make()));
+        #[cfg(loom)]
+        {
+            let value = make();
+            // Release, or Acquire: as once_cell has it. Publishes what was made to `get`, or sees
+            // what another has made.
+            let published =
+                self.is_made.compare_exchange(false, true, Ordering::Release, Ordering::Acquire);
+            if published.is_ok() {
+                // No other thread of the model runs before its next step, so none sees the flag
+                // and finds nothing.
+                let set = self.value.set(value);
+                debug_assert!(set.is_ok(), "the flag was off");
+            }
+            self.made()
+        }
+    }
+
+    #[cfg(loom)]
+    fn made(&self) -> &V {
+        self.value.get().expect("the flag is on")
+    }
+}
+
 /// First read of a CAS loop: a guess that the CAS then verifies.
 ///
 /// Under loom it is a read-modify-write that changes nothing: loom 0.7 does not explore the

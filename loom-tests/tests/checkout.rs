@@ -246,13 +246,13 @@ fn stale_hint_vs_valid_hint() {
     });
 }
 
-/// INV-3: a lane's ring full of stale hints makes room for two that come to rest at once.
+/// INV-3: a lane whose rings are full of stale hints makes room for two that come to rest at once.
 #[test]
 fn return_vs_return_on_a_full_ring() {
     bounded(2, || {
-        let house = House::new(1, 6, GroupLimits { max_live: 6, ..ROOMY });
-        let mut leases: Vec<_> = (0..6).map(|_| house.open(S0)).collect();
-        // Four places, all stale: nobody looked for a connection meanwhile.
+        let house = House::new(1, 8, GroupLimits { max_live: 8, ..ROOMY });
+        let mut leases: Vec<_> = (0..8).map(|_| house.open(S0)).collect();
+        // Two places near and four far, all stale: nobody looked for a connection meanwhile.
         for lease in leases.drain(2..) {
             house.engine.give_back(lease, NOW);
             end_the_idle_one(&house);

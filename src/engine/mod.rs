@@ -35,6 +35,7 @@ mod demand;
 mod dial;
 mod end;
 mod evict;
+mod fifo;
 #[cfg(all(any(test, fuzzing), not(any(loom, model))))]
 pub(crate) mod fuzz;
 mod group;
@@ -84,6 +85,7 @@ pub use waiters::{Cancelled, Waiter};
 pub use {
     backoff::{Backoff, BackoffRules},
     breaker::{Breaker, BreakerRules, Change as BreakerChange, Rejected},
+    fifo::Fifo,
     hints::Order,
     limits::Limits,
     ramp::{Ramp, allowed as ramp_allowed},
