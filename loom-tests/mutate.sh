@@ -659,7 +659,7 @@ mutant fifo-far-at-once 'unit:engine::fifo' engine/fifo.rs \
     'None => match self.near.push(value) {' 'None => match Err(value) {'
 mutant fifo-far-for-a-small-one 'unit:engine::fifo' engine/fifo.rs \
     'if self.capacity <= self.near.capacity() {' 'if self.capacity < self.near.capacity() {'
-mutant fifo-make-room-near-only 'checkout:full_ring' engine/fifo.rs \
+mutant fifo-make-room-near-only 'unit:engine::fifo' engine/fifo.rs \
     'self.far.get().into_iter().chain([&self.near])' '[&self.near]'
 mutant fifo-make-room-far-only 'fifo:make_room' engine/fifo.rs \
     'self.far.get().into_iter().chain([&self.near])' '[self.far.get().unwrap_or(&self.near)]'
@@ -668,8 +668,6 @@ mutant fifo-expires-beside-a-place 'unit:engine::fifo' engine/fifo.rs \
         spare(value);' 'expire(value);'
 mutant fifo-crowded-out-is-expired 'unit:engine::fifo' engine/fifo.rs \
     'Err(crowded_out) => spare(crowded_out),' 'Err(crowded_out) => drop(crowded_out),'
-mutant fifo-fence-after-rest-off 'fifo:return' engine/hit.rs \
-    "$insight" 'if seat.group.epoch() != epoch {'
 mutant fifo-recheck-after-rest-off 'fifo:return' engine/hit.rs "$recheck" ''
 
 # --- lanes that hand out the youngest first ----------------------------------------------------
