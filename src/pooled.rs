@@ -175,7 +175,7 @@ impl<C: Connector> Pooled<C> {
         }
     }
 
-    /// How many uses it may have, or [`NEVER`](crate::engine::NEVER) too many.
+    /// How many uses it may have; [`NEVER`] for any number.
     pub(crate) fn max_uses(&self) -> u32 {
         self.lease().seat().group().limits().max_uses()
     }
