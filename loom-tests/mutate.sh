@@ -1097,11 +1097,11 @@ mutant scenario-permit-kept shuttle:dials engine/totals.rs \
 mutant scenario-dead-may-rest shuttle:death engine/state.rs \
     '(State::InUse, Event::Return) if !self.dead =>' '(State::InUse, Event::Return) =>'
 mutant scenario-hand-off-does-not-wake shuttle:queue engine/line.rs \
-    '                            group.lane(seat.shard).counters.reused();
+    '                            seat.account.note_reuse();
                         }
                     }
                     waiter.wake();' \
-    '                            group.lane(seat.shard).counters.reused();
+    '                            seat.account.note_reuse();
                         }
                     }'
 mutant scenario-evicted-is-handed-out shuttle:evict engine/hit.rs \

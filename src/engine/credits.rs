@@ -4,9 +4,16 @@ use crossbeam_utils::CachePadded;
 
 use crate::sync::{Arc, AtomicU32, AtomicU64, Ordering, Setting, guess};
 
-/// A lane's account in one word: how many connections rest in it, and how many may.
+/// A lane's account: how many connections rest in it, and how many may; and in the same cache line,
+/// because every hit writes both, how many were lent from it.
 #[derive(Debug)]
-pub struct Account(CachePadded<AtomicU64>);
+pub struct Account(CachePadded<Words>);
+
+#[derive(Debug)]
+struct Words {
+    balance: AtomicU64,
+    reused: AtomicU64,
+}
 
 /// The word of an account as a plain value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +37,7 @@ impl Balance {
 impl Account {
     /// Nothing rests, and nothing may.
     fn new() -> Self {
-        Self(CachePadded::new(AtomicU64::new(0)))
+        Self(CachePadded::new(Words { balance: AtomicU64::new(0), reused: AtomicU64::new(0) }))
     }
 
     /// Room for one more idle connection within the lane's quota. Without it ask
@@ -48,23 +55,40 @@ impl Account {
     #[inline]
     pub fn put(&self) {
         // Relaxed: a count; the connection itself travels by the slot's word.
-        let before = self.0.fetch_sub(Balance::ONE_IDLE, Ordering::Relaxed);
+        let before = self.0.balance.fetch_sub(Balance::ONE_IDLE, Ordering::Relaxed);
         debug_assert!(Balance::unpack(before).idle > 0, "INV-2: an idle credit came back twice");
+    }
+
+    /// A caller of the lane's shard was served by a connection that was there already.
+    #[inline]
+    pub fn note_reuse(&self) {
+        // Relaxed: a statistic.
+        self.0.reused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn reused(&self) -> u64 {
+        // Relaxed: a snapshot.
+        self.0.reused.load(Ordering::Relaxed)
     }
 
     /// How many rest in the lane.
     #[inline]
     fn idle(&self) -> u32 {
         // Relaxed: a snapshot.
-        Balance::unpack(self.0.load(Ordering::Relaxed)).idle
+        Balance::unpack(self.0.balance.load(Ordering::Relaxed)).idle
     }
 
     #[inline]
     fn update(&self, change: impl Fn(u64) -> Option<u64>) -> bool {
-        let mut bits = guess(&self.0);
+        let mut bits = guess(&self.0.balance);
         while let Some(next) = change(bits) {
             // Relaxed: a count; the connection itself travels by the slot's word.
-            match self.0.compare_exchange_weak(bits, next, Ordering::Relaxed, Ordering::Relaxed) {
+            match self.0.balance.compare_exchange_weak(
+                bits,
+                next,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
                 Ok(_) => return true,
                 Err(found) => bits = found,
             }
@@ -168,6 +192,11 @@ impl Credits {
     /// How many rest in all lanes.
     pub fn total_idle(&self) -> u32 {
         (0..self.accounts.len()).map(|lane| self.idle(lane)).sum()
+    }
+
+    /// How many callers were served by a connection that was there already.
+    pub fn total_reused(&self) -> u64 {
+        self.accounts.iter().map(|account| account.reused()).sum()
     }
 
     /// Whether as many rest as may: a snapshot.

@@ -30,14 +30,15 @@ impl<T, E, K> Engine<T, E, K> {
         at: ShardId,
         steal_min: u32,
     ) -> Option<Lease<T, E, K>> {
-        self.serve(group, group.lane(at), || self.take_within(group, at, steal_min))
+        let account = group.credits.account(group.lane_index(at));
+        self.serve(group, account, || self.take_within(group, at, steal_min))
     }
 
     /// The first half: from the seat's own lane.
     #[inline]
     pub fn checkout_own(&self, seat: &Seat<T, E, K>) -> Option<Lease<T, E, K>> {
         let Seat { group, shard, lane, account } = seat;
-        self.serve(group, lane, || self.take_from(group, *shard, lane, account))
+        self.serve(group, account, || self.take_from(group, *shard, lane, account))
     }
 
     /// The second half, for who has found the seat's own lane empty: from a sibling's.
@@ -47,21 +48,21 @@ impl<T, E, K> Engine<T, E, K> {
         seat: &Seat<T, E, K>,
         steal_min: u32,
     ) -> Option<Lease<T, E, K>> {
-        self.serve(&seat.group, &seat.lane, || self.steal(&seat.group, seat.shard, steal_min))
+        self.serve(&seat.group, &seat.account, || self.steal(&seat.group, seat.shard, steal_min))
     }
 
     #[inline(always)] // as for `take_from`
     fn serve(
         &self,
         group: &Group<T, E, K>,
-        lane: &Lane,
+        account: &Account,
         find: impl FnOnce() -> Option<Lease<T, E, K>>,
     ) -> Option<Lease<T, E, K>> {
         if group.demand.is_contended() {
             return None;
         }
         let lease = find()?;
-        lane.counters.reused();
+        account.note_reuse();
         Some(lease)
     }
 

@@ -177,7 +177,7 @@ impl<T, E, K> Engine<T, E, K> {
                         Served::ByDial => group.demand.served_by_dial(),
                         Served::ByReturn => {
                             group.demand.left();
-                            group.lane(seat.shard).counters.reused();
+                            seat.account.note_reuse();
                         }
                     }
                     waiter.wake();

@@ -184,6 +184,7 @@ impl<T, E, K> Engine<T, E, K> {
         let wanted = group.demand.wanted();
         let mut counts = GroupCounts {
             idle: group.credits.total_idle(),
+            reused: group.credits.total_reused(),
             live: group.permits.live() + group.overflow.live(),
             overflow: group.overflow.live(),
             dialing: wanted.dialing,

@@ -101,11 +101,10 @@ impl CloseReason {
     }
 }
 
-/// A lane's own counters.
+/// A lane's own counters, but for that of hits, which is in its [`Account`](super::credits::Account).
 #[derive(Debug, Default)]
 pub(super) struct LaneCounters {
     opened: Count,
-    reused: Count,
     stolen: Count,
     dial_failures: Count,
     closed: [Count; CloseReason::ALL.len()],
@@ -115,7 +114,6 @@ pub(super) struct LaneCounters {
 struct Count(AtomicU64);
 
 impl Count {
-    #[inline]
     fn add(&self) {
         // Relaxed: a statistic.
         self.0.fetch_add(1, Ordering::Relaxed);
@@ -132,11 +130,6 @@ impl LaneCounters {
         self.opened.add();
     }
 
-    #[inline]
-    pub(super) fn reused(&self) {
-        self.reused.add();
-    }
-
     pub(super) fn stolen(&self) {
         self.stolen.add();
     }
@@ -151,7 +144,6 @@ impl LaneCounters {
 
     pub(super) fn add_to(&self, sum: &mut GroupCounts) {
         sum.opened += self.opened.read();
-        sum.reused += self.reused.read();
         sum.stolen += self.stolen.read();
         sum.dial_failures += self.dial_failures.read();
         for (sum, count) in sum.closed.iter_mut().zip(&self.closed) {
@@ -213,15 +205,14 @@ mod tests {
         let lanes = [LaneCounters::default(), LaneCounters::default()];
         for lane in &lanes {
             (0..1).for_each(|_| lane.opened());
-            (0..2).for_each(|_| lane.reused());
-            (0..3).for_each(|_| lane.stolen());
-            (0..4).for_each(|_| lane.dial_failed());
-            (0..5).for_each(|_| lane.closed(CloseReason::Dirty));
+            (0..2).for_each(|_| lane.stolen());
+            (0..3).for_each(|_| lane.dial_failed());
+            (0..4).for_each(|_| lane.closed(CloseReason::Dirty));
         }
         let mut sum = GroupCounts::default();
         lanes.iter().for_each(|lane| lane.add_to(&mut sum));
-        assert_eq!((sum.opened, sum.reused, sum.stolen, sum.dial_failures), (2, 4, 6, 8));
-        assert_eq!(sum.closed[CloseReason::Dirty as usize], 10);
-        assert_eq!(sum.closed.iter().sum::<u64>(), 10);
+        assert_eq!((sum.opened, sum.stolen, sum.dial_failures), (2, 4, 6));
+        assert_eq!(sum.closed[CloseReason::Dirty as usize], 8);
+        assert_eq!(sum.closed.iter().sum::<u64>(), 8);
     }
 }
