@@ -219,6 +219,21 @@ on_both_drivers! {
         close_and_check(pool).await;
     }
 
+    async fn a_fresh_connection_of_http_1_is_dialled_and_none_at_rest_is_touched(backend) {
+        let server = Server::start(None).await;
+        let (pool, client) = client(backend);
+        let origin = client.origin(server.address);
+        drop(origin.checkout().await.unwrap());
+        for _ in 0..3 {
+            let fresh = origin.checkout_fresh().await.unwrap();
+            assert!(!fresh.is_reused());
+            drop(fresh);
+        }
+        let stats = origin.streams().group().stats();
+        assert_eq!((stats.opened, stats.reused, stats.idle), (4, 0, 4));
+        close_and_check(pool).await;
+    }
+
     async fn a_leak_is_told_with_the_place_that_took_it(backend) {
         let server = Server::start(None).await;
         let told = Arc::new(Mutex::new(Vec::new()));

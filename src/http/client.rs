@@ -258,12 +258,15 @@ where
     }
 
     async fn checkout_fresh_for(&self, caller: Caller) -> Result<HttpLease<B, T>, CheckoutError> {
-        let lease = self.group.lease_for(caller).await.map(HttpLease::new)?;
-        if !lease.is_stale_risk() {
-            return Ok(lease);
+        // One that is given back unused goes to the next in line, whose own dial is for nothing then.
+        if !self.group.is_exclusive() {
+            let lease = self.group.lease_for(caller).await.map(HttpLease::new)?;
+            if !lease.is_stale_risk() {
+                return Ok(lease);
+            }
+            // It goes back to rest, or makes room.
+            drop(lease);
         }
-        // It goes back to rest, or makes room.
-        drop(lease);
         self.group.group().checkout_fresh_for(caller).await.map(HttpLease::of)
     }
 

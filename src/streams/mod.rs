@@ -130,10 +130,15 @@ where
         }
     }
 
+    /// Whether the endpoint's connections are thought to be such that cannot be shared.
+    pub(crate) fn is_exclusive(&self) -> bool {
+        self.shared.is_exclusive()
+    }
+
     /// A connection that cannot be shared, where they are thought to be such.
     #[inline]
     pub(crate) fn try_exclusive_for(&self, caller: Caller) -> Option<Pooled<C>> {
-        if !self.shared.is_exclusive() {
+        if !self.is_exclusive() {
             return None;
         }
         self.shared.offer(self.group.try_checkout_for(caller)?).err()
