@@ -309,9 +309,7 @@ equivalent closed-check-in-return-off \
     'a shortcut: rest, fence and settle close it within the same call'
 equivalent hand-off-gives-up \
     'who gets the connection back puts it to rest, fences and settles: the next in line is served'
-fenced='popping an empty lane fences inside the queue, in crossbeam as in the model; kept, because'
-equivalent fence-in-wait-off "$fenced the engine must not live off that"
-equivalent fence-in-close-off "$fenced the engine must not live off that"
+fenced='popping an empty queue fences inside, in crossbeam as in the model; kept, because'
 equivalent purge-fence-off "$fenced the engine must not live off that"
 equivalent stream-close-fence-off "$fenced the table must not live off that"
 counted='a count guards nothing by itself: its changes are RMWs, and the fences order them'
@@ -328,6 +326,7 @@ done
 equivalent poll-relaxed "$in_order the change of state in order"
 equivalent cancel-relaxed "$in_order the change of state in order"
 equivalent purge-flag-relaxed 'invisible: loom does not move the store up past the push before it'
+equivalent ring-place-unpublished 'invisible: loom does not move the store up past the load before it'
 set_apart='invisible: what it publishes are limits, which loom does not follow (see `Setting`)'
 equivalent recheck-seen-relaxed "$set_apart"
 equivalent recheck-relaxed "$set_apart"
@@ -376,7 +375,7 @@ mutant no-mark-on-a-dial 'slot dial' engine/state.rs \
 # --- rest and checkout -------------------------------------------------------------------------
 mutant other-group-check-off checkout:stale engine/hit.rs \
     'if core::ptr::eq(&raw const *lease.tenant.seat.group, group)
-                && lease' \
+            && lease' \
     'if lease'
 mutant put-right-off checkout:stale engine/hit.rs \
     'self.put_right(group, lease);' 'self.discard(lease, CloseReason::Surplus);'
@@ -399,14 +398,14 @@ mutant credits-raid-check-off credits engine/credits.rs \
                         .then('
 
 # --- nobody sleeps while a connection rests ----------------------------------------------------
-recheck='if seat.group.demand.is_contended() {
-            self.settle(&seat.group, seat.shard, ANYWHERE);
+recheck='if group.demand.is_contended() {
+            self.settle(group, seat.shard, ANYWHERE);
         }'
 # One fence for all that comes to rest: after a return, a slow return and a settling pass.
 insight='fence(Ordering::SeqCst);
-        if seat.group.epoch() != epoch {'
+        if group.epoch() != epoch {'
 mutant fence-after-rest-off 'waiters close hold evict' engine/hit.rs \
-    "$insight" 'if seat.group.epoch() != epoch {'
+    "$insight" 'if group.epoch() != epoch {'
 mutant recheck-after-rest-off 'waiters close' engine/hit.rs "$recheck" ''
 mutant settle-in-slow-return-off 'waiters close hold dial' engine/hit.rs \
     'self.rest_in_sight(lease, seat, now);
@@ -654,15 +653,16 @@ mutant fifo-no-last-resort 'fifo' engine/fifo.rs \
     'first.push(value).or_else(|value| second.push(value))' \
     '{ let _ = second; first.push(value) }'
 mutant fifo-near-beside-far 'unit:engine::fifo' engine/fifo.rs \
-    'if far.is_empty() { (&self.near, far)' 'if true { (&self.near, far)'
+    'if far.is_empty() { tiers }' 'if true { tiers }'
 mutant fifo-far-at-once 'unit:engine::fifo' engine/fifo.rs \
     'None => match self.near.push(value) {' 'None => match Err(value) {'
 mutant fifo-far-for-a-small-one 'unit:engine::fifo' engine/fifo.rs \
-    'if self.capacity <= self.near.capacity() {' 'if self.capacity < self.near.capacity() {'
+    'if self.capacity <= NEAR {' 'if self.capacity < NEAR {'
 mutant fifo-make-room-near-only 'unit:engine::fifo' engine/fifo.rs \
-    'self.far.get().into_iter().chain([&self.near])' '[&self.near]'
-mutant fifo-make-room-far-only 'fifo:make_room' engine/fifo.rs \
-    'self.far.get().into_iter().chain([&self.near])' '[self.far.get().unwrap_or(&self.near)]'
+    'self.far.get().map(|far| far as &dyn Tier).into_iter().chain([near])' '[near]'
+mutant fifo-make-room-far-only 'unit:engine::fifo' engine/fifo.rs \
+    'self.far.get().map(|far| far as &dyn Tier).into_iter().chain([near])' \
+    '[self.far.get().map_or(near, |far| far as &dyn Tier)]'
 mutant fifo-expires-beside-a-place 'unit:engine::fifo' engine/fifo.rs \
     '// All lived when we passed. Others may have taken some since.
         spare(value);' 'expire(value);'
@@ -670,18 +670,50 @@ mutant fifo-crowded-out-is-expired 'unit:engine::fifo' engine/fifo.rs \
     'Err(crowded_out) => spare(crowded_out),' 'Err(crowded_out) => drop(crowded_out),'
 mutant fifo-recheck-after-rest-off 'fifo:return' engine/hit.rs "$recheck" ''
 
+# --- the ring of few words in a lane -----------------------------------------------------------
+mutant ring-look-relaxed 'small_ring' engine/small_ring.rs \
+    'let mut head = look(&self.head);' 'let mut head = crate::sync::guess(&self.head);'
+mutant ring-claim-relaxed 'small_ring' engine/small_ring.rs \
+    'Ordering::Release,
+                    Ordering::Acquire,' \
+    'Ordering::Relaxed,
+                    Ordering::Acquire,'
+mutant ring-claim-failure-relaxed 'small_ring' engine/small_ring.rs \
+    'Ordering::Release,
+                    Ordering::Acquire,' \
+    'Ordering::Release,
+                    Ordering::Relaxed,'
+mutant ring-mark-seen-relaxed 'small_ring' engine/small_ring.rs \
+    'self.marks[place].load(Ordering::Acquire)' 'self.marks[place].load(Ordering::Relaxed)'
+mutant ring-word-unpublished 'small_ring' engine/small_ring.rs \
+    'self.marks[place].store(true, Ordering::Release)' 'self.marks[place].store(true, Ordering::Relaxed)'
+mutant ring-place-unpublished 'small_ring' engine/small_ring.rs \
+    'self.marks[place].store(false, Ordering::Release)' 'self.marks[place].store(false, Ordering::Relaxed)'
+mutant ring-second-look-off 'small_ring' engine/small_ring.rs \
+    'found if found == head => return None,' '_ => return None,'
+mutant ring-second-look-relaxed 'small_ring' engine/small_ring.rs \
+    'match look(&self.head) {' 'match crate::sync::guess(&self.head) {'
+mutant ring-mark-unread 'small_ring' engine/small_ring.rs \
+    'load(Ordering::Acquire) == marked {' 'load(Ordering::Acquire) == marked || true {'
+mutant ring-marks-before-it-puts 'small_ring' engine/small_ring.rs \
+    '        // Relaxed: published by the Release below.
+        self.words[place].store(word, Ordering::Relaxed);
+        // Release: pairs with the Acquire in `claim` of the pop that reads the word.
+        self.marks[place].store(true, Ordering::Release);' \
+    '        self.marks[place].store(true, Ordering::Release);
+        self.words[place].store(word, Ordering::Relaxed);'
+mutant ring-one-too-many 'unit:engine::small_ring' engine/small_ring.rs \
+    '(len < N as u64)' '(len <= N as u64)'
+mutant ring-laps-not-skipped 'unit:engine::small_ring' engine/small_ring.rs \
+    '1 => (head | Self::LAP) + 1,' '1 => head + Self::LEN,'
+
 # --- lanes that hand out the youngest first ----------------------------------------------------
 for list in pop push; do
     mutant "stack-tag-off-$list" "stack:stalled_$list" engine/stack.rs \
         'tag: self.tag.wrapping_add(1)' 'tag: self.tag'
 done
 mutant stack-look-relaxed 'stack' engine/stack.rs \
-    'return self.0.fetch_or(0, Ordering::Acquire);
-        #[cfg(not(loom))]
-        return self.0.load(Ordering::Acquire);' \
-    'return self.0.fetch_or(0, Ordering::Relaxed);
-        #[cfg(not(loom))]
-        return self.0.load(Ordering::Relaxed);'
+    '        look(&self.0)' '        crate::sync::guess(&self.0)'
 mutant stack-take-failure-relaxed 'stack' engine/stack.rs \
     'top.then(next).pack(),
                 Ordering::Relaxed,
@@ -713,7 +745,7 @@ mutant stack-make-room-drops-the-live 'stack:make_room' engine/stack.rs \
 mutant stack-make-room-loses-places 'stack:make_room' engine/stack.rs \
     'Some(_) => self.free.put(&self.nodes, index, index),' 'Some(_) => {}'
 mutant full-stack-drops-hint 'stack:return_vs_return' engine/hints.rs \
-    'expire(from_word(word));' 'let _ = expire;'
+    'expire(Hint::from_bits(word));' 'let _ = expire;'
 # Popping an empty stack fences nothing, so here the engine's own fences are all there are.
 mutant lifo-fence-in-wait-off 'stack:return_vs stack:close' engine/line.rs \
     'fence(Ordering::SeqCst);
@@ -724,7 +756,7 @@ mutant lifo-fence-in-close-off 'stack:close' engine/end.rs \
             self.settle(group, group.first, ANYWHERE);' \
     'self.settle(group, group.first, ANYWHERE);'
 mutant lifo-fence-after-rest-off 'stack:return_vs stack:close' engine/hit.rs \
-    "$insight" 'if seat.group.epoch() != epoch {'
+    "$insight" 'if group.epoch() != epoch {'
 mutant lifo-recheck-after-rest-off 'stack:return' engine/hit.rs "$recheck" ''
 
 # --- limits of the pool and on dials -----------------------------------------------------------
@@ -849,10 +881,10 @@ mutant evict-leaves-those-at-rest evict engine/control.rs \
     'fence(Ordering::SeqCst);
         self.purge_resting(group);' 'fence(Ordering::SeqCst);'
 mutant epoch-check-after-rest-off evict engine/hit.rs \
-    'if seat.group.epoch() != epoch {' 'if false && seat.group.epoch() != epoch {'
+    'if group.epoch() != epoch {' 'if false && seat.group.epoch() != epoch {'
 mutant epoch-check-in-take-off evict engine/hit.rs \
     'group, group)
-                && lease.tenant.epoch == group.epoch()' \
+            && lease.tenant.epoch == group.epoch()' \
     'group, group)'
 mutant epoch-check-in-is-dead-off evict engine/hit.rs \
     'self.is_marked(lease) || lease.tenant.epoch != lease.tenant.seat.group.epoch()' \
@@ -1097,16 +1129,16 @@ mutant scenario-permit-kept shuttle:dials engine/totals.rs \
 mutant scenario-dead-may-rest shuttle:death engine/state.rs \
     '(State::InUse, Event::Return) if !self.dead =>' '(State::InUse, Event::Return) =>'
 mutant scenario-hand-off-does-not-wake shuttle:queue engine/line.rs \
-    '                            seat.account.note_reuse();
+    '                            seat.lane.reused.add();
                         }
                     }
                     waiter.wake();' \
-    '                            seat.account.note_reuse();
+    '                            seat.lane.reused.add();
                         }
                     }'
 mutant scenario-evicted-is-handed-out shuttle:evict engine/hit.rs \
     'group, group)
-                && lease.tenant.epoch == group.epoch()' \
+            && lease.tenant.epoch == group.epoch()' \
     'group, group)'
 mutant scenario-late-cancel-drops shuttle:queue engine/line.rs \
     'Cancelled::TooLate(Some(Outcome::Ready(lease))) => self.put_back(lease),' \

@@ -193,6 +193,8 @@
 //! | a table of streams is resumed × a caller lining up | 5 | fences on both sides | `streams::resume_vs_wait_for_a_stream` |
 //! | purge of callers that left a line for streams × a stream's end, × a close | 5 | who purges looks after the line | `streams::purge_of_the_line_vs_return`, `streams::purge_of_the_line_vs_close` |
 //! | a meter's change × its connection is put in | 5 | place first, word second, fences between: it is told, or found | `notice::change_vs_stand_at`, `notice::change_vs_change_vs_stand_at` |
+//! | a push to a lane's near ring × push, × pop | 1, 2, 3 | head and length in one word that only grows; a mark tells whether a place's word is there | `small_ring::push_vs_pop`, `small_ring::push_vs_push_for_the_last_place`, `small_ring::pop_vs_pop` |
+//! | a lane's near ring goes on to the next lap × push, × pop | 3 | who claims a place sees the marks of those before: a place in another's hands is not waited for, and its word not taken twice | `small_ring::pop_vs_push_to_the_same_place`, `small_ring::pop_of_the_last_vs_push`, `small_ring::pop_and_push_vs_pops`, `small_ring::push_vs_pop_vs_push`, `small_ring::pop_vs_push_vs_pop`, `small_ring::pop_vs_a_whole_lap` |
 //! | a push makes a lane's far ring × push, × pop | 1, 3 | one pointer counts, the other ring is dropped empty; a hint stays in the ring that it was pushed to | `fifo::push_vs_push_that_make_the_far_ring`, `fifo::push_that_makes_the_far_ring_vs_pops`, `fifo::push_vs_pop_of_the_far_rings_last` |
 //! | a return to a lane's far ring × a caller lining up | 5 | the same fences: the return sees the waiter, or the waiter sees the ring and the hint in it | `fifo::push_that_makes_the_far_ring_vs_caller`, `fifo::push_to_the_far_ring_vs_caller`, `fifo::return_to_the_far_ring_vs_waiter_that_polls` |
 //! | the stack's pop × pop, pop, push (ABA) | 3 | a tag in the word that holds the top | `stack::stalled_pop_vs_pop_pop_push`, `stack::stalled_push_vs_push_push_pop` |
@@ -219,14 +221,21 @@
 //! * **Off-shard callers** keep to one shard per thread and share from one idle connection on:
 //!   they have no lane of their own to keep warm.
 //! * **A FIFO lane has a near ring and a far one.** A ring walks round all of its places, whatever
-//!   rests there: one of 256 is 4 KiB of cache for each endpoint and shard. So eight places come with
-//!   the lane, two cache lines, and the others, as many as twice the idle cap and 256 at least, with
-//!   the first return that finds no place there: the one return that allocates. While the far ring has
-//!   hints, what returns goes there, and the near one is emptied first, so the order stays. Nothing is
-//!   moved from ring to ring, and nobody waits for the one that makes the far ring. A lane that has one
-//!   keeps it.
-//! * **FIFO lanes by default, LIFO by choice** (`capacity.order`). FIFO is crossbeam's `ArrayQueue`,
-//!   near and far; LIFO is a Treiber stack over a preallocated array, 7 to 10 % dearer per checkout and return on
+//!   rests there: one of 256 is 4 KiB of cache for each endpoint and shard. So eight places stand in
+//!   the lane itself, a ring of our own, and the others, as many as twice the idle cap and 256 at
+//!   least, in an `ArrayQueue` that comes with the first return that finds no place in the lane: the
+//!   one return that allocates. While the far ring has hints, what returns goes there, and the near one
+//!   is emptied first, so the order stays. Nothing is moved from ring to ring, and nobody waits for the
+//!   one that makes the far ring. A lane that has one keeps it.
+//! * **A ring of our own near, because it is lines that a hit waits for.** `ArrayQueue` keeps its head,
+//!   its tail and its places in lines of their own, against threads that share it; a lane is one
+//!   shard's. Ours stands with the lane's counts in two lines, of which a lane with one connection at
+//!   rest uses one, and nobody waits in it for another who has claimed a place and goes no further: to
+//!   him the ring is empty or full. What a hit touches in all is some seven lines, aligned where that
+//!   keeps one from being two: the handle, the list of seats, the seat, the group, the lane, the slot,
+//!   the connection.
+//! * **FIFO lanes by default, LIFO by choice** (`capacity.order`). FIFO is a small ring and
+//!   crossbeam's `ArrayQueue`; LIFO is a Treiber stack over a preallocated array, 7 to 10 % dearer per checkout and return on
 //!   one thread (75 against 83 ns, both alternated in one run) and as much on two. After a burst
 //!   that left 128 at rest, ten minutes of a low load (`cargo test --lib engine::order --
 //!   --nocapture`; 50 ms of use, 0.95 s of thought on average; idle timeout 60 s):

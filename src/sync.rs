@@ -196,6 +196,16 @@ pub(crate) fn guess(word: &AtomicU64) -> u64 {
     return word.load(Ordering::Relaxed);
 }
 
+/// The same where the guess also decides which other words are read: Acquire.
+#[inline(always)]
+pub(crate) fn look(word: &AtomicU64) -> u64 {
+    // Acquire: as each caller says.
+    #[cfg(loom)]
+    return word.fetch_or(0, Ordering::Acquire);
+    #[cfg(not(loom))]
+    return word.load(Ordering::Acquire);
+}
+
 /// Registers a task with a waker cell: the two libraries differ in how they take the waker.
 #[inline]
 pub(crate) fn register(cell: &AtomicWaker, waker: &core::task::Waker) {

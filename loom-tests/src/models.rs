@@ -368,6 +368,13 @@ pub fn slot_in_use() -> TestSlot {
     slot
 }
 
+/// The values in order of size, where their order is not the point.
+pub fn sorted(values: impl IntoIterator<Item = u64>) -> Vec<u64> {
+    let mut values: Vec<u64> = values.into_iter().collect();
+    values.sort_unstable();
+    values
+}
+
 /// Whether the caller of a hang-up owns the connection now.
 pub fn took<T>(found: HangUp<T>) -> Option<T> {
     match found {

@@ -8,7 +8,7 @@ use loom::sync::{
 };
 use loom_tests::{
     ALWAYS, Conn, House, Leased, NEVER, NOW, ONE, ROOMY, S0, S1, bounded, model, outcome, sleep,
-    sleep_for_lease, spawn,
+    sleep_for_lease, sorted, spawn,
 };
 
 const YOUNGEST: GroupLimits = GroupLimits { lifo: 1, ..ROOMY };
@@ -26,12 +26,6 @@ fn drained(stack: &Stack) -> Vec<u64> {
     let places = (0..9).filter(|value| stack.push(*value).is_ok()).count();
     assert_eq!(places, stack.capacity(), "a place was lost or came twice");
     left
-}
-
-fn sorted(values: impl IntoIterator<Item = u64>) -> Vec<u64> {
-    let mut values: Vec<u64> = values.into_iter().collect();
-    values.sort_unstable();
-    values
 }
 
 /// INV-1: a pop sees all that the thread did that pushed.

@@ -2,17 +2,24 @@
 
 use crossbeam_utils::CachePadded;
 
-use crate::sync::{Arc, AtomicU32, AtomicU64, Ordering, Setting, guess};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, Setting, guess};
 
-/// A lane's account: how many connections rest in it, and how many may; and in the same cache line,
-/// because every hit writes both, how many were lent from it.
+/// A lane's account: how many connections rest in it, and how many may.
 #[derive(Debug)]
-pub struct Account(CachePadded<Words>);
+pub struct Account(AtomicU64);
 
-#[derive(Debug)]
-struct Words {
-    balance: AtomicU64,
-    reused: AtomicU64,
+/// What has an account in it.
+pub trait HasAccount {
+    /// Its account.
+    fn account(&self) -> &Account;
+}
+
+/// An account that stands alone.
+impl HasAccount for CachePadded<Account> {
+    #[inline]
+    fn account(&self) -> &Account {
+        self
+    }
 }
 
 /// The word of an account as a plain value.
@@ -36,8 +43,8 @@ impl Balance {
 
 impl Account {
     /// Nothing rests, and nothing may.
-    fn new() -> Self {
-        Self(CachePadded::new(Words { balance: AtomicU64::new(0), reused: AtomicU64::new(0) }))
+    pub fn new() -> Self {
+        Self(AtomicU64::new(0))
     }
 
     /// Room for one more idle connection within the lane's quota. Without it ask
@@ -55,40 +62,23 @@ impl Account {
     #[inline]
     pub fn put(&self) {
         // Relaxed: a count; the connection itself travels by the slot's word.
-        let before = self.0.balance.fetch_sub(Balance::ONE_IDLE, Ordering::Relaxed);
+        let before = self.0.fetch_sub(Balance::ONE_IDLE, Ordering::Relaxed);
         debug_assert!(Balance::unpack(before).idle > 0, "INV-2: an idle credit came back twice");
-    }
-
-    /// A caller of the lane's shard was served by a connection that was there already.
-    #[inline]
-    pub fn note_reuse(&self) {
-        // Relaxed: a statistic.
-        self.0.reused.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn reused(&self) -> u64 {
-        // Relaxed: a snapshot.
-        self.0.reused.load(Ordering::Relaxed)
     }
 
     /// How many rest in the lane.
     #[inline]
     fn idle(&self) -> u32 {
         // Relaxed: a snapshot.
-        Balance::unpack(self.0.balance.load(Ordering::Relaxed)).idle
+        Balance::unpack(self.0.load(Ordering::Relaxed)).idle
     }
 
     #[inline]
     fn update(&self, change: impl Fn(u64) -> Option<u64>) -> bool {
-        let mut bits = guess(&self.0.balance);
+        let mut bits = guess(&self.0);
         while let Some(next) = change(bits) {
             // Relaxed: a count; the connection itself travels by the slot's word.
-            match self.0.balance.compare_exchange_weak(
-                bits,
-                next,
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            ) {
+            match self.0.compare_exchange_weak(bits, next, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return true,
                 Err(found) => bits = found,
             }
@@ -107,8 +97,8 @@ impl Account {
 /// The cap may change at run time. When it sinks, the difference becomes a debt that is paid with
 /// credits as they come free ([`Self::collect`]); until it is paid no more connections rest than did.
 #[derive(Debug)]
-pub struct Credits {
-    accounts: Box<[Arc<Account>]>,
+pub struct Credits<A = CachePadded<Account>> {
+    lanes: Box<[A]>,
     undealt: AtomicU32,
     debt: AtomicU32,
     cap: Setting,
@@ -117,14 +107,21 @@ pub struct Credits {
 }
 
 impl Credits {
-    /// Nothing dealt out.
-    pub fn new(lanes: usize, cap: u32) -> Self {
+    /// With accounts of their own, nothing dealt out.
+    pub fn alone(lanes: usize, cap: u32) -> Self {
+        Self::new((0..lanes).map(|_| CachePadded::new(Account::new())).collect(), cap)
+    }
+}
+
+impl<A: HasAccount> Credits<A> {
+    /// With the accounts of these lanes, nothing dealt out.
+    pub fn new(lanes: Box<[A]>, cap: u32) -> Self {
         Self {
-            accounts: (0..lanes).map(|_| Arc::new(Account::new())).collect(),
+            batch: Setting::new(batch(lanes.len(), cap)),
+            lanes,
             undealt: AtomicU32::new(cap),
             debt: AtomicU32::new(0),
             cap: Setting::new(cap),
-            batch: Setting::new(batch(lanes, cap)),
         }
     }
 
@@ -132,7 +129,7 @@ impl Credits {
     pub fn resize(&self, cap: u32) {
         let before = self.cap.get();
         self.cap.set(cap);
-        self.batch.set(batch(self.accounts.len(), cap));
+        self.batch.set(batch(self.lanes.len(), cap));
         if cap < before {
             // Relaxed: counts, here and below; nothing is published with them.
             self.debt.fetch_add(before - cap, Ordering::Relaxed);
@@ -150,7 +147,7 @@ impl Credits {
     /// so many connections must leave.
     pub fn collect(&self) -> u32 {
         while self.owe_less() {
-            let seized = self.draw(1) > 0 || self.raid(self.accounts.len());
+            let seized = self.draw(1) > 0 || self.raid(self.lanes.len());
             if !seized {
                 self.debt.fetch_add(1, Ordering::Relaxed);
                 break;
@@ -170,33 +167,28 @@ impl Credits {
     #[inline]
     #[must_use]
     pub fn take(&self, lane: usize) -> bool {
-        self.accounts[lane].take() || self.take_slow(lane)
+        self.account(lane).take() || self.take_slow(lane)
     }
 
     /// A connection of this lane rests no more.
     #[inline]
     pub fn put(&self, lane: usize) {
-        self.accounts[lane].put();
+        self.account(lane).put();
     }
 
-    /// The account of a lane, for who keeps it at hand.
-    pub fn account(&self, lane: usize) -> &Arc<Account> {
-        &self.accounts[lane]
+    #[inline]
+    fn account(&self, lane: usize) -> &Account {
+        self.lanes[lane].account()
     }
 
     /// How many rest in a lane.
     pub fn idle(&self, lane: usize) -> u32 {
-        self.accounts[lane].idle()
+        self.account(lane).idle()
     }
 
     /// How many rest in all lanes.
     pub fn total_idle(&self) -> u32 {
-        (0..self.accounts.len()).map(|lane| self.idle(lane)).sum()
-    }
-
-    /// How many callers were served by a connection that was there already.
-    pub fn total_reused(&self) -> u64 {
-        self.accounts.iter().map(|account| account.reused()).sum()
+        self.lanes.iter().map(|lane| lane.account().idle()).sum()
     }
 
     /// Whether as many rest as may: a snapshot.
@@ -218,7 +210,7 @@ impl Credits {
             return false;
         }
         // The connection rests on the first of them; a batch spares the next returns the trip.
-        self.accounts[lane].update(|bits| {
+        self.account(lane).update(|bits| {
             let balance = Balance::unpack(bits);
             Some(Balance { idle: balance.idle + 1, quota: balance.quota + got }.pack())
         })
@@ -236,10 +228,10 @@ impl Credits {
 
     /// Takes one unused credit from another lane than this one; from any, when there is no such.
     fn raid(&self, lane: usize) -> bool {
-        let lanes = self.accounts.len();
+        let lanes = self.lanes.len();
         (1..=lanes).map(|step| (lane + step) % lanes).filter(|other| *other != lane).any(
             |sibling| {
-                self.accounts[sibling].update(|bits| {
+                self.account(sibling).update(|bits| {
                     let balance = Balance::unpack(bits);
                     (balance.idle < balance.quota)
                         .then(|| Balance { quota: balance.quota - 1, ..balance }.pack())
@@ -268,7 +260,7 @@ mod tests {
 
     #[test]
     fn a_cap_that_sinks_is_paid_with_free_credits_first() {
-        let credits = Credits::new(2, 10);
+        let credits = Credits::alone(2, 10);
         assert!((0..4).all(|_| credits.take(0)));
         credits.resize(6);
         assert_eq!(credits.collect(), 0, "six of ten were free");
@@ -278,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_cap_below_what_rests_is_paid_as_connections_leave() {
-        let credits = Credits::new(2, 8);
+        let credits = Credits::alone(2, 8);
         while credits.take(0) {}
         credits.resize(5);
         assert_eq!(credits.collect(), 3);
@@ -292,7 +284,7 @@ mod tests {
 
     #[test]
     fn a_cap_that_rises_again_cancels_its_debt() {
-        let credits = Credits::new(1, 4);
+        let credits = Credits::alone(1, 4);
         while credits.take(0) {}
         credits.resize(1);
         credits.resize(4);
@@ -304,7 +296,7 @@ mod tests {
 
     #[test]
     fn a_cap_that_rises_by_less_than_its_debt_leaves_the_rest_of_it() {
-        let credits = Credits::new(1, 4);
+        let credits = Credits::alone(1, 4);
         while credits.take(0) {}
         credits.resize(1);
         credits.resize(2);
@@ -313,7 +305,7 @@ mod tests {
 
     #[test]
     fn one_lane_may_use_the_whole_cap_and_no_more() {
-        let credits = Credits::new(4, 10);
+        let credits = Credits::alone(4, 10);
         assert!(!credits.is_full());
         assert_eq!((0..20).filter(|_| credits.take(2)).count(), 10);
         assert!(credits.is_full());
@@ -325,7 +317,7 @@ mod tests {
 
     #[test]
     fn a_short_lane_takes_unused_room_from_a_sibling() {
-        let credits = Credits::new(2, 4);
+        let credits = Credits::alone(2, 4);
         while credits.take(0) {}
         assert!(!credits.take(1), "the group is at its cap");
         credits.put(0);
@@ -336,6 +328,6 @@ mod tests {
 
     #[test]
     fn a_cap_of_zero_lets_nothing_rest() {
-        assert!(!Credits::new(2, 0).take(0));
+        assert!(!Credits::alone(2, 0).take(0));
     }
 }

@@ -5,14 +5,12 @@ use crossbeam_utils::CachePadded;
 use super::{
     Backoff, BackoffRules, Breaker, BreakerRules, BreakerState, Class, GroupLimits, Lease, Ramp,
     Retention,
-    credits::{Account, Credits},
+    credits::Credits,
     demand::Demand,
-    hints::{Hints, Order},
+    hints::Order,
+    lane::{Lane, SharedLane},
     limits::Limits,
     permits::Permits,
-    ring::Inbox,
-    slab::Hint,
-    stats::LaneCounters,
     waiters::Waiters,
 };
 use crate::{
@@ -34,7 +32,8 @@ impl ShardId {
 /// One endpoint's share of the engine.
 ///
 /// In this order: what a hit and a return read of it comes first, in one cache line, and is seldom
-/// written. With many endpoints it is lines that a hit waits for.
+/// written; the key too, because a return asks it for its pool. With many endpoints it is lines that
+/// a hit waits for.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Group<T, E, K = ()> {
@@ -43,11 +42,11 @@ pub struct Group<T, E, K = ()> {
     pub(super) epoch: AtomicU32,
     /// When a connection last died by reset, odd; zero for never.
     suspect: Setting,
-    pub(super) limits: Limits,
     key: K,
+    pub(super) limits: Limits,
     pub(super) first: ShardId,
-    pub(super) lanes: Box<[Arc<CachePadded<Lane>>]>,
-    pub(super) credits: Credits,
+    pub(super) lanes: Box<[SharedLane]>,
+    pub(super) credits: Credits<SharedLane>,
     pub(super) permits: Permits,
     /// Connections above `max_live`.
     pub(super) overflow: Permits,
@@ -66,17 +65,6 @@ pub struct Group<T, E, K = ()> {
     pub(super) starving: AtomicBool,
     /// Connections out to be asked whether they live: they are as good as at rest.
     pub(super) asked: AtomicU32,
-}
-
-/// A group's idle connections on one shard: hints of where they are, and the shard's own counters.
-#[derive(Debug)]
-pub(super) struct Lane {
-    pub(super) hints: Hints,
-    /// Hints of live connections that found no place there: only after `max_idle` was raised.
-    pub(super) spill: Inbox<Hint>,
-    /// Whether there ever was one, odd; a lane without looks no further.
-    pub(super) spilled: Setting,
-    pub(super) counters: LaneCounters,
 }
 
 /// What a waiting caller is handed.
@@ -102,9 +90,8 @@ pub enum Outcome<T, E, K = ()> {
 pub struct Seat<T, E, K = ()> {
     pub(super) group: Arc<Group<T, E, K>>,
     pub(super) shard: ShardId,
-    /// The group's lane on this shard, and its account: a hit and a return need both at hand.
-    pub(super) lane: Arc<CachePadded<Lane>>,
-    pub(super) account: Arc<Account>,
+    /// The group's lane on this shard: a hit and a return need it at hand.
+    pub(super) lane: SharedLane,
 }
 
 #[cfg(any(test, loom, model, fuzzing))]
@@ -122,17 +109,13 @@ impl<T, E, K> Group<T, E, K> {
         // hint soon. Capped, because a lane seldom holds all that the group may rest.
         let hints = (2 * limits.max_idle as usize).clamp(MIN_HINTS, MAX_HINTS);
         let order = if limits.lifo == 0 { Order::Fifo } else { Order::Lifo };
-        let lane = || Lane {
-            hints: Hints::new(order, hints),
-            spill: Inbox::new(),
-            spilled: Setting::new(0),
-            counters: LaneCounters::default(),
-        };
+        let lanes: Box<[SharedLane]> =
+            (0..shards).map(|_| Arc::new(CachePadded::new(Lane::new(order, hints)))).collect();
         Self {
             key,
             first,
-            lanes: (0..shards).map(|_| Arc::new(CachePadded::new(lane()))).collect(),
-            credits: Credits::new(shards, limits.max_idle),
+            credits: Credits::new(lanes.clone(), limits.max_idle),
+            lanes,
             permits: Permits::new(limits.max_live),
             overflow: Permits::new(limits.max_overflow),
             dials: Permits::new(limits.max_dialing),
@@ -280,7 +263,7 @@ impl<T, E, K> Group<T, E, K> {
     }
 
     #[inline]
-    pub(super) fn lane(&self, shard: ShardId) -> &Lane {
+    pub(super) fn lane(&self, shard: ShardId) -> &SharedLane {
         &self.lanes[self.lane_index(shard)]
     }
 
@@ -299,9 +282,8 @@ impl<T, E, K> Group<T, E, K> {
 impl<T, E, K> Seat<T, E, K> {
     /// The seat of a group on a shard that it has a lane on.
     pub(super) fn new(group: Arc<Group<T, E, K>>, shard: ShardId) -> Self {
-        let at = group.lane_index(shard);
-        let (lane, account) = (Arc::clone(&group.lanes[at]), Arc::clone(group.credits.account(at)));
-        Self { group, shard, lane, account }
+        let lane = Arc::clone(group.lane(shard));
+        Self { group, shard, lane }
     }
 
     /// The group.
@@ -321,13 +303,26 @@ const MAX_HINTS: usize = 1 << 16;
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use core::mem::offset_of;
+
     use super::*;
-    use crate::engine::{BreakerMode, Engine, regressions};
+    use crate::engine::{BreakerMode, Engine, Tenant, regressions};
 
     type TestGroup = Group<u32, &'static str>;
 
     fn at(millis: u32) -> Tick {
         Tick::from_millis(millis)
+    }
+
+    /// With a key of two words, as the pool's is.
+    #[test]
+    fn what_a_hit_reads_of_a_group_and_of_a_connection_is_a_cache_line_each() {
+        const LINE: usize = 64;
+        type Keyed = Group<[usize; 3], (), [usize; 2]>;
+        let hot_limits = 5 * size_of::<Setting>();
+        assert!(offset_of!(Keyed, limits) + hot_limits <= LINE);
+        assert!(align_of::<Keyed>() >= LINE);
+        assert_eq!(size_of::<Tenant<[usize; 3], ()>>(), LINE);
     }
 
     #[test]
@@ -341,7 +336,6 @@ mod tests {
         assert_eq!(seats.iter().map(|seat| seat.shard().get()).collect::<Vec<_>>(), [2, 3, 4]);
         for (at, seat) in seats.iter().enumerate() {
             assert!(Arc::ptr_eq(&seat.lane, &group.lanes[at]));
-            assert!(Arc::ptr_eq(&seat.account, group.credits.account(at)));
         }
     }
 

@@ -6,8 +6,7 @@
 
 use super::{
     CloseReason, Engine, Group, Lease, Seat, ShardId, Tenant,
-    credits::Account,
-    group::Lane,
+    lane::Lane,
     lease::Class,
     limits::NEVER,
     line::{ANYWHERE, Served},
@@ -30,15 +29,14 @@ impl<T, E, K> Engine<T, E, K> {
         at: ShardId,
         steal_min: u32,
     ) -> Option<Lease<T, E, K>> {
-        let account = group.credits.account(group.lane_index(at));
-        self.serve(group, account, || self.take_within(group, at, steal_min))
+        self.serve(group, group.lane(at), || self.take_within(group, at, steal_min))
     }
 
     /// The first half: from the seat's own lane.
     #[inline]
     pub fn checkout_own(&self, seat: &Seat<T, E, K>) -> Option<Lease<T, E, K>> {
-        let Seat { group, shard, lane, account } = seat;
-        self.serve(group, account, || self.take_from(group, *shard, lane, account))
+        let Seat { group, shard, lane } = seat;
+        self.serve(group, lane, || self.take_from(group, *shard, lane))
     }
 
     /// The second half, for who has found the seat's own lane empty: from a sibling's.
@@ -48,21 +46,21 @@ impl<T, E, K> Engine<T, E, K> {
         seat: &Seat<T, E, K>,
         steal_min: u32,
     ) -> Option<Lease<T, E, K>> {
-        self.serve(&seat.group, &seat.account, || self.steal(&seat.group, seat.shard, steal_min))
+        self.serve(&seat.group, &seat.lane, || self.steal(&seat.group, seat.shard, steal_min))
     }
 
     #[inline(always)] // as for `take_from`
     fn serve(
         &self,
         group: &Group<T, E, K>,
-        account: &Account,
+        lane: &Lane,
         find: impl FnOnce() -> Option<Lease<T, E, K>>,
     ) -> Option<Lease<T, E, K>> {
         if group.demand.is_contended() {
             return None;
         }
         let lease = find()?;
-        account.note_reuse();
+        lane.reused.add();
         Some(lease)
     }
 
@@ -95,16 +93,17 @@ impl<T, E, K> Engine<T, E, K> {
     #[inline(always)] // as for `take_from`
     fn come_back(&self, seat: &Seat<T, E, K>, mut lease: Lease<T, E, K>, now: Tick) {
         debug_assert!(core::ptr::eq(seat, &raw const *lease.tenant.seat), "the lease's own seat");
+        let group = &*seat.group;
         lease.tenant.fresh = false;
-        if is_spent(&seat.group, &lease.tenant, now) {
+        if is_spent(group, &lease.tenant, now) {
             return self.retire(lease, seat, now);
         }
-        if seat.group.demand.is_contended() {
+        if group.demand.is_contended() {
             return self.come_back_slow(lease, seat, now);
         }
         self.rest_in_sight(lease, seat, now);
-        if seat.group.demand.is_contended() {
-            self.settle(&seat.group, seat.shard, ANYWHERE);
+        if group.demand.is_contended() {
+            self.settle(group, seat.shard, ANYWHERE);
         }
     }
 
@@ -112,13 +111,13 @@ impl<T, E, K> Engine<T, E, K> {
     /// caller in line, a close, a resume, an eviction.
     #[inline(always)] // as for `take_from`
     pub(super) fn rest_in_sight(&self, lease: Lease<T, E, K>, seat: &Seat<T, E, K>, now: Tick) {
-        let epoch = lease.tenant.epoch;
+        let (group, epoch) = (&*seat.group, lease.tenant.epoch);
         self.rest(lease, seat, now);
         // SeqCst: pairs with the fences in `line_up`, `close`, `resume` (INV-5) and `evict`. Either
         // we see their word, here or in the caller's look at the demand, or they see our hint.
         fence(Ordering::SeqCst);
-        if seat.group.epoch() != epoch {
-            self.purge_resting(&seat.group);
+        if group.epoch() != epoch {
+            self.purge_resting(group);
         }
     }
 
@@ -152,35 +151,60 @@ impl<T, E, K> Engine<T, E, K> {
 
     /// The next connection of a lane that is still at rest, in the group's order.
     pub(super) fn take(&self, group: &Group<T, E, K>, shard: ShardId) -> Option<Lease<T, E, K>> {
-        let at = group.lane_index(shard);
-        self.take_from(group, shard, &group.lanes[at], group.credits.account(at))
+        self.take_from(group, shard, group.lane(shard))
     }
 
-    /// The same, for who has the group's lane on this shard and its account at hand.
+    /// The same, for who has the group's lane on this shard at hand.
     #[inline(always)] // a call and what it saves are a tenth of a hit
     fn take_from(
         &self,
         group: &Group<T, E, K>,
         shard: ShardId,
         lane: &Lane,
-        account: &Account,
+    ) -> Option<Lease<T, E, K>> {
+        match self.follow(group, shard, lane, lane.next_hint()?) {
+            Some(lease) => Some(lease),
+            None => self.follow_others(group, shard, lane),
+        }
+    }
+
+    /// The connection that a hint leads to, if it is at rest still.
+    #[inline(always)] // as for `take_from`
+    fn follow(
+        &self,
+        group: &Group<T, E, K>,
+        shard: ShardId,
+        lane: &Lane,
+        hint: Hint,
+    ) -> Option<Lease<T, E, K>> {
+        let tenant = self.slot(shard, hint.index()).checkout(hint.period())?;
+        let lease = Lease { index: hint.index(), tenant };
+        // A hint so old that the generation came round could name another group's connection, and
+        // that must never be handed out.
+        if core::ptr::eq(&raw const *lease.tenant.seat.group, group)
+            && lease.tenant.epoch == group.epoch()
+        {
+            self.book_out(lane, shard);
+            return Some(lease);
+        }
+        self.put_right(group, lease);
+        None
+    }
+
+    /// The first hint of a lane led nowhere.
+    #[cold]
+    #[inline(never)]
+    fn follow_others(
+        &self,
+        group: &Group<T, E, K>,
+        shard: ShardId,
+        lane: &Lane,
     ) -> Option<Lease<T, E, K>> {
         // Ends: each turn takes a hint out, and only returns put one in.
         loop {
-            let hint = lane.next_hint()?;
-            let Some(tenant) = self.slot(shard, hint.index()).checkout(hint.period()) else {
-                continue;
-            };
-            let lease = Lease { index: hint.index(), tenant };
-            // A hint so old that the generation came round could name another group's connection,
-            // and that must never be handed out.
-            if core::ptr::eq(&raw const *lease.tenant.seat.group, group)
-                && lease.tenant.epoch == group.epoch()
-            {
-                self.book_out(account, shard);
+            if let Some(lease) = self.follow(group, shard, lane, lane.next_hint()?) {
                 return Some(lease);
             }
-            self.put_right(group, lease);
         }
     }
 
@@ -212,14 +236,14 @@ impl<T, E, K> Engine<T, E, K> {
     #[inline(always)] // as for `take_from`
     pub(super) fn rest(&self, lease: Lease<T, E, K>, seat: &Seat<T, E, K>, now: Tick) {
         let (shard, index, group) = (seat.shard, lease.index, &*seat.group);
-        if !seat.account.take() && !group.credits.take_slow(group.lane_index(shard)) {
+        if !seat.lane.account.take() && !group.credits.take_slow(group.lane_index(shard)) {
             return self.discard(lease, CloseReason::Surplus);
         }
         if let Some(total) = &self.totals.idle
             && !total.take(shard.get())
             && !self.make_way(total, shard)
         {
-            seat.account.put();
+            seat.lane.account.put();
             return self.discard(lease, CloseReason::Evicted);
         }
         let until = look_at(group, &lease.tenant, now);
@@ -267,12 +291,12 @@ impl<T, E, K> Engine<T, E, K> {
     /// Books a connection out of rest.
     pub(super) fn unrest(&self, tenant: &Tenant<T, E, K>) {
         let seat = &tenant.seat;
-        self.book_out(&seat.account, seat.shard);
+        self.book_out(&seat.lane, seat.shard);
     }
 
     #[inline]
-    fn book_out(&self, account: &Account, shard: ShardId) {
-        account.put();
+    fn book_out(&self, lane: &Lane, shard: ShardId) {
+        lane.account.put();
         if let Some(total) = &self.totals.idle {
             total.put(shard.get());
         }
@@ -331,17 +355,6 @@ impl<T, E, K> Engine<T, E, K> {
             CloseReason::Overflow
         };
         self.discard(lease, reason);
-    }
-}
-
-impl Lane {
-    /// The next hint: live ones first where they belong, then those that found no place there.
-    #[inline(always)] // as for `take_from`
-    fn next_hint(&self) -> Option<Hint> {
-        match self.hints.pop() {
-            None if self.spilled.get() != 0 => self.spill.pop(),
-            hint => hint,
-        }
     }
 }
 

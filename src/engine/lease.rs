@@ -11,7 +11,10 @@ use super::{
 use crate::{clock::Tick, sync::Arc};
 
 /// A connection and what the pool knows of it: what a slot's cell holds while it rests.
+///
+/// In as few cache lines as it fits: one for a connection of up to 24 bytes.
 #[derive(Debug)]
+#[repr(align(64))]
 pub struct Tenant<T, E, K = ()> {
     /// The connection.
     pub conn: T,

@@ -177,7 +177,7 @@ impl<T, E, K> Engine<T, E, K> {
                         Served::ByDial => group.demand.served_by_dial(),
                         Served::ByReturn => {
                             group.demand.left();
-                            seat.account.note_reuse();
+                            seat.lane.reused.add();
                         }
                     }
                     waiter.wake();

@@ -41,6 +41,7 @@ pub(crate) mod fuzz;
 mod group;
 mod hints;
 mod hit;
+mod lane;
 mod lease;
 mod limits;
 mod line;
@@ -61,6 +62,7 @@ mod salvage;
 mod seeded;
 mod slab;
 mod slot;
+mod small_ring;
 mod stack;
 mod state;
 mod stats;
@@ -92,6 +94,7 @@ pub use {
     retention::Retention,
     ring::{Inbox, Ring},
     slot::{HangUp, Slot},
+    small_ring::SmallRing,
     stack::Stack,
     state::{Event, Generation, State, Word},
 };
@@ -184,7 +187,6 @@ impl<T, E, K> Engine<T, E, K> {
         let wanted = group.demand.wanted();
         let mut counts = GroupCounts {
             idle: group.credits.total_idle(),
-            reused: group.credits.total_reused(),
             live: group.permits.live() + group.overflow.live(),
             overflow: group.overflow.live(),
             dialing: wanted.dialing,
@@ -192,6 +194,7 @@ impl<T, E, K> Engine<T, E, K> {
             ..GroupCounts::default()
         };
         for lane in &group.lanes {
+            counts.reused += lane.reused.read();
             lane.counters.add_to(&mut counts);
         }
         counts

@@ -38,6 +38,18 @@ impl Hint {
         Self((index.0 as u64) << Generation::BITS | period.bits())
     }
 
+    /// As a lane's queue holds it.
+    #[inline]
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// From such a word.
+    #[inline]
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
     /// Which slot.
     pub const fn index(self) -> SlotIndex {
         SlotIndex((self.0 >> Generation::BITS) as u32)

@@ -14,7 +14,7 @@
 
 use core::fmt;
 
-use crate::sync::{AtomicU32, AtomicU64, Ordering, guess};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, guess, look};
 
 /// A bounded multi-producer multi-consumer LIFO of words.
 pub struct Stack {
@@ -225,10 +225,7 @@ impl List {
     fn look(&self) -> u64 {
         // Acquire: sees the `next` that `put` stored before its Release. A successor from before
         // would be swapped in, because the CAS compares this word only.
-        #[cfg(loom)]
-        return self.0.fetch_or(0, Ordering::Acquire);
-        #[cfg(not(loom))]
-        return self.0.load(Ordering::Acquire);
+        look(&self.0)
     }
 }
 

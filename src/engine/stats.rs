@@ -101,7 +101,7 @@ impl CloseReason {
     }
 }
 
-/// A lane's own counters, but for that of hits, which is in its [`Account`](super::credits::Account).
+/// A lane's own counters, but for that of hits, which stands with what else a hit writes.
 #[derive(Debug, Default)]
 pub(super) struct LaneCounters {
     opened: Count,
@@ -110,16 +110,18 @@ pub(super) struct LaneCounters {
     closed: [Count; CloseReason::ALL.len()],
 }
 
+/// How often something happened.
 #[derive(Debug, Default)]
-struct Count(AtomicU64);
+pub(super) struct Count(AtomicU64);
 
 impl Count {
-    fn add(&self) {
+    #[inline]
+    pub(super) fn add(&self) {
         // Relaxed: a statistic.
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn read(&self) -> u64 {
+    pub(super) fn read(&self) -> u64 {
         // Relaxed: a snapshot.
         self.0.load(Ordering::Relaxed)
     }

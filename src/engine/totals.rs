@@ -57,7 +57,7 @@ impl<T, E, K> Totals<T, E, K> {
         Self {
             live: limits.max_live.map(Permits::new),
             dials: limits.max_dialing.map(Permits::new),
-            idle: limits.max_idle.map(|cap| Credits::new(shards, cap)),
+            idle: limits.max_idle.map(|cap| Credits::alone(shards, cap)),
             starving: Inbox::new(),
             hungry: AtomicU32::new(0),
             leaving: AtomicU32::new(0),
