@@ -7,7 +7,6 @@ use core::{
     task::{Context, Poll},
     time::Duration,
 };
-use std::sync::{Arc, Weak};
 
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -19,20 +18,20 @@ use crate::{
     look::When,
     policy::millis,
     pool::WeakPool,
-    seats::{Key, Seats},
+    seats::{Key, Seats, WeakSeats},
     shard,
 };
 
 /// A handle to the connections of one endpoint. Cheap to clone; keep it where the checkouts are.
 pub struct Group<C: Connector> {
     pool: Pool<C>,
-    seats: Arc<Seats<C>>,
+    seats: Seats<C>,
 }
 
 /// A handle that keeps neither pool nor group.
 pub(crate) struct WeakGroup<C: Connector> {
     pool: WeakPool<C>,
-    seats: Weak<Seats<C>>,
+    seats: WeakSeats<C>,
 }
 
 impl<C: Connector> WeakGroup<C> {
@@ -53,7 +52,7 @@ pub struct WarmUp {
 }
 
 impl<C: Connector> Group<C> {
-    pub(crate) fn new(pool: Pool<C>, seats: Arc<Seats<C>>) -> Self {
+    pub(crate) fn new(pool: Pool<C>, seats: Seats<C>) -> Self {
         Self { pool, seats }
     }
 
@@ -227,14 +226,14 @@ impl<C: Connector> Group<C> {
 
     /// The same group, by a handle that does not keep the pool from its end.
     pub(crate) fn loose(&self) -> Self {
-        Self { pool: self.pool.loose(), seats: Arc::clone(&self.seats) }
+        Self { pool: self.pool.loose(), seats: self.seats.clone() }
     }
 
     pub(crate) fn downgrade(&self) -> WeakGroup<C> {
-        WeakGroup { pool: self.pool.downgrade(), seats: Arc::downgrade(&self.seats) }
+        WeakGroup { pool: self.pool.downgrade(), seats: self.seats.downgrade() }
     }
 
-    pub(crate) fn seats(&self) -> &Arc<Seats<C>> {
+    pub(crate) fn seats(&self) -> &Seats<C> {
         &self.seats
     }
 
@@ -262,12 +261,24 @@ impl<C: Connector> Group<C> {
     #[inline]
     fn take_idle(&self, at: ShardId) -> Option<PoolLease<C>> {
         let (inner, seat) = (self.inner(), self.seats.on(at));
+        match inner.engine.checkout_own(seat).map(|lease| inner.look_at(lease, When::Reuse)) {
+            Some(Some(lease)) => Some(lease),
+            own => self.take_another(at, own.is_some()),
+        }
+    }
+
+    /// The seat's own lane has none, or `has_own` one that was not fit to serve.
+    #[cold]
+    #[inline(never)]
+    fn take_another(&self, at: ShardId, mut has_own: bool) -> Option<PoolLease<C>> {
+        let (inner, seat) = (self.inner(), self.seats.on(at));
         loop {
-            let own = inner.engine.checkout_own(seat);
+            let own = if has_own { inner.engine.checkout_own(seat) } else { None };
             let lease = own.or_else(|| inner.engine.checkout_elsewhere(seat, self.reach()))?;
             if let Some(lease) = inner.look_at(lease, When::Reuse) {
                 return Some(lease);
             }
+            has_own = true;
         }
     }
 
@@ -474,7 +485,7 @@ const WARM_UP_AT_ONCE: usize = 64;
 
 impl<C: Connector> Clone for Group<C> {
     fn clone(&self) -> Self {
-        Self { pool: self.pool.clone(), seats: Arc::clone(&self.seats) }
+        Self { pool: self.pool.clone(), seats: self.seats.clone() }
     }
 }
 

@@ -40,9 +40,9 @@ pub(crate) struct Inner<C: Connector> {
     asleep: Box<[CachePadded<AtomicBool>]>,
     port_conflicts: Box<[Arc<PortConflicts>]>,
     /// Read and written when a group is looked up, never by a checkout.
-    groups: RwLock<HashMap<Endpoint, Arc<Seats<C>>, Hashing>>,
+    groups: RwLock<HashMap<Endpoint, Seats<C>, Hashing>>,
     /// Groups off the registry that had connections left when somebody last looked.
-    drained: Mutex<Vec<Arc<Seats<C>>>>,
+    drained: Mutex<Vec<Seats<C>>>,
     drivers: RwLock<Vec<(&'static str, String)>>,
     /// What was in the hands of a worker that panicked, by shard.
     pub(crate) wrecks: Box<[Inbox<Wreck<C>>]>,
@@ -260,26 +260,27 @@ impl<C: Connector> Inner<C> {
     }
 
     /// Every group that is registered.
-    pub(crate) fn groups(&self) -> Vec<Arc<Seats<C>>> {
+    pub(crate) fn groups(&self) -> Vec<Seats<C>> {
         let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
         groups.values().cloned().collect()
     }
 
-    pub(crate) fn seats(self: &Arc<Self>, endpoint: Endpoint) -> Arc<Seats<C>> {
+    pub(crate) fn seats(self: &Arc<Self>, endpoint: Endpoint) -> Seats<C> {
         let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(seats) = groups.get(&endpoint) {
-            return Arc::clone(seats);
+            return seats.clone();
         }
         drop(groups);
         let mut groups = self.groups.write().unwrap_or_else(PoisonError::into_inner);
         if groups.len() >= GROUPS_KEPT {
-            groups.retain(|_, seats| Arc::strong_count(seats) > 1 || !seats.is_unused(self));
+            groups.retain(|_, seats| seats.is_shared() || !seats.is_unused(self));
         }
         let mut made = false;
-        let seats = Arc::clone(groups.entry(endpoint.clone()).or_insert_with(|| {
+        let entry = groups.entry(endpoint.clone()).or_insert_with(|| {
             made = true;
-            Arc::new(Seats::new(self, &endpoint))
-        }));
+            Seats::new(self, &endpoint)
+        });
+        let seats = entry.clone();
         // Checked under the lock that `close_groups` holds when it sets the mark.
         let is_closed = self.closed.load(Ordering::Relaxed);
         drop(groups);
@@ -293,18 +294,18 @@ impl<C: Connector> Inner<C> {
     }
 
     /// Takes a group off the registry, if it is this one.
-    pub(crate) fn forget(&self, gone: &Arc<Seats<C>>) {
+    pub(crate) fn forget(&self, gone: &Seats<C>) {
         let mut groups = self.groups.write().unwrap_or_else(PoisonError::into_inner);
-        if groups.get(gone.endpoint()).is_some_and(|seats| Arc::ptr_eq(seats, gone)) {
+        if groups.get(gone.endpoint()).is_some_and(|seats| seats.is(gone)) {
             groups.remove(gone.endpoint());
             let mut drained = self.drained.lock().unwrap_or_else(PoisonError::into_inner);
             drained.retain(|seats| !seats.is_empty(self));
-            drained.push(Arc::clone(gone));
+            drained.push(gone.clone());
         }
     }
 
     /// Groups that were drained, also those with connections left.
-    pub(crate) fn drained(&self) -> Vec<Arc<Seats<C>>> {
+    pub(crate) fn drained(&self) -> Vec<Seats<C>> {
         self.drained.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

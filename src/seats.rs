@@ -1,7 +1,7 @@
 //! An endpoint in a pool: what its group is the group of, and its seat on every shard.
 
-use core::{fmt, hash::BuildHasher, time::Duration};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use core::{fmt, hash::BuildHasher, ops::Deref, time::Duration};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, Weak};
 
 use crate::{
     Connector, Endpoint, EndpointSettings, config,
@@ -13,11 +13,24 @@ use crate::{
     streams::AnyStreams,
 };
 
-/// An endpoint's seat on every shard.
-pub(crate) struct Seats<C: Connector>(Box<[PoolSeat<C>]>);
+/// An endpoint's seat on every shard. Cheap to clone, and one hop from each seat.
+pub(crate) struct Seats<C: Connector>(Arc<[PoolSeat<C>]>);
 
-/// What a group is the group of.
+/// The same, by a handle that does not keep them.
+pub(crate) struct WeakSeats<C: Connector>(Weak<[PoolSeat<C>]>);
+
+/// What a group is the group of: what each return asks for, and the rest out of its way. Two words,
+/// so that it fits into the line of a group that a hit reads.
 pub(crate) struct Key<C: Connector> {
+    /// A guard finds its pool by the seat of its connection, so that a checkout touches no
+    /// reference count that shards share. The circle (pool, registry, group, pool) is broken
+    /// when the last handle is dropped.
+    inner: Arc<Inner<C>>,
+    about: Box<About>,
+}
+
+/// What is known of an endpoint.
+pub(crate) struct About {
     endpoint: Endpoint,
     /// Which shard tends it.
     home: ShardId,
@@ -30,10 +43,6 @@ pub(crate) struct Key<C: Connector> {
     pub(crate) connect_time: Histogram,
     /// How long callers waited that were served.
     pub(crate) wait_time: Histogram,
-    /// A guard finds its pool by the seat of its connection, so that a checkout touches no
-    /// reference count that shards share. The circle (pool, registry, group, pool) is broken
-    /// when the last handle is dropped.
-    inner: Arc<Inner<C>>,
 }
 
 impl<C: Connector> Seats<C> {
@@ -46,7 +55,7 @@ impl<C: Connector> Seats<C> {
         let policy = Arc::new(Policy::new(inner, endpoint, settings));
         // Any shard may tend a group; this spreads them.
         let home = inner.parts.hashing.hash_one(endpoint) % shards as u64;
-        let key = || Key {
+        let about = || About {
             endpoint: endpoint.clone(),
             home: ShardId(home as u16),
             policy: RwLock::new(Arc::clone(&policy)),
@@ -56,8 +65,8 @@ impl<C: Connector> Seats<C> {
             streams: OnceLock::new(),
             connect_time: Histogram::new(),
             wait_time: Histogram::new(),
-            inner: Arc::clone(inner),
         };
+        let key = || Key { inner: Arc::clone(inner), about: Box::new(about()) };
         let group = |first: u16, lanes| {
             let group = PoolGroup::<C>::with_key(key(), ShardId(first), lanes, limits, now);
             group.begin(owed);
@@ -66,7 +75,7 @@ impl<C: Connector> Seats<C> {
         Self(if C::SHARD_LOCAL {
             (0..shards as u16).flat_map(|shard| group(shard, 1)).collect()
         } else {
-            group(0, shards).into_boxed_slice()
+            group(0, shards).into()
         })
     }
 
@@ -82,7 +91,7 @@ impl<C: Connector> Seats<C> {
     /// Sees to it that who tends the group is awake.
     pub(crate) fn rouse(&self, inner: &Inner<C>) {
         if C::SHARD_LOCAL {
-            for seat in &self.0 {
+            for seat in &*self.0 {
                 inner.rouse(seat.shard());
             }
         } else {
@@ -156,6 +165,20 @@ impl<C: Connector> Seats<C> {
         self.rouse(inner);
     }
 
+    /// Whether these are the seats of the same group.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Whether anybody but the caller has them.
+    pub(crate) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakSeats<C> {
+        WeakSeats(Arc::downgrade(&self.0))
+    }
+
     /// The seat on a shard.
     #[inline]
     pub(crate) fn on(&self, shard: ShardId) -> &PoolSeat<C> {
@@ -190,7 +213,7 @@ impl<C: Connector> Seats<C> {
             streams.close();
         }
         inner.note_close();
-        for seat in &self.0 {
+        for seat in &*self.0 {
             inner.engine.wake_driver(seat.shard());
         }
     }
@@ -226,7 +249,34 @@ impl<C: Connector> Seats<C> {
     }
 }
 
+impl<C: Connector> Clone for Seats<C> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<C: Connector> WeakSeats<C> {
+    pub(crate) fn upgrade(&self) -> Option<Seats<C>> {
+        self.0.upgrade().map(Seats)
+    }
+}
+
 impl<C: Connector> Key<C> {
+    #[inline]
+    pub(crate) fn inner(&self) -> &Inner<C> {
+        &self.inner
+    }
+}
+
+impl<C: Connector> Deref for Key<C> {
+    type Target = About;
+
+    fn deref(&self) -> &About {
+        &self.about
+    }
+}
+
+impl About {
     pub(crate) fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
@@ -241,11 +291,6 @@ impl<C: Connector> Key<C> {
 
     pub(crate) fn names(&self) -> Option<&SharedNames> {
         self.names.as_ref()
-    }
-
-    #[inline]
-    pub(crate) fn inner(&self) -> &Inner<C> {
-        &self.inner
     }
 }
 
