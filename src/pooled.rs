@@ -2,6 +2,7 @@
 
 use core::{
     fmt,
+    mem::ManuallyDrop,
     ops::{Deref, DerefMut},
     panic::Location,
     pin::Pin,
@@ -19,8 +20,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::{
     CloseReason, Connection, Connector, Endpoint, PoolEvent,
     clock::Tick,
-    engine::NEVER,
-    inner::{Inner, PoolLease},
+    engine::{NEVER, SlotIndex},
+    inner::{Inner, PoolLease, PoolSeat},
     look::When,
     policy::millis,
     sync::{AtomicU8, Ordering},
@@ -76,12 +77,9 @@ impl<C: Connector> Pooled<C> {
     /// The exchange is complete: the connection may serve the next caller. It is closed instead
     /// when its peer has gone, it says itself that it cannot be used, or enough are at rest.
     #[inline]
-    pub fn release(mut self) {
-        self.give_back();
-        if self.lease.is_none() {
-            // Nothing is left that a drop would have to look at.
-            core::mem::forget(self);
-        }
+    pub fn release(self) {
+        // The lease is taken out before anything can panic, so a drop would find nothing.
+        ManuallyDrop::new(self).give_back();
     }
 
     /// The connection is in no state to be used again: it is closed.
@@ -189,14 +187,15 @@ impl<C: Connector> Pooled<C> {
 
     /// It is not lent to a caller, so nobody may hold it too long.
     pub(crate) fn untrack(&self) {
-        untrack(inner(self.lease()), self.lease());
+        let lease = self.lease();
+        untrack(lease.seat(), lease.index());
     }
 
     /// Takes the lease out, and the guard off the books of who holds what.
     #[inline(always)] // as for `give_back`
     fn take(&mut self) -> Option<PoolLease<C>> {
         if let Some(lease) = &self.lease {
-            untrack(inner(lease), lease);
+            untrack(lease.seat(), lease.index());
         }
         self.lease.take()
     }
@@ -218,12 +217,13 @@ impl<C: Connector> Pooled<C> {
 
     #[inline(always)] // the other half of a hit; its calls would be a tenth of it
     fn give_back(&mut self) {
-        let Some(lease) = self.take() else {
+        let Some(lease) = self.lease.take() else {
             return;
         };
         // The seat keeps the pool; its count is the shard's own cache line.
         let seat = Arc::clone(lease.seat());
         let inner = seat.group().key().inner();
+        untrack(&seat, lease.index());
         if let Some(lease) = inner.look_at(lease, When::Return) {
             inner.engine.give_back_to(&seat, lease, inner.clock(seat.shard()).now());
         }
@@ -247,22 +247,23 @@ fn inner<C: Connector>(lease: &PoolLease<C>) -> &Inner<C> {
 
 /// Takes a guard off the books of who holds what.
 #[inline(always)] // as for `give_back`
-fn untrack<C: Connector>(inner: &Inner<C>, lease: &PoolLease<C>) {
-    if let Some(leaks) = inner.leaks() {
-        let (shard, now) = (lease.shard(), inner.clock(lease.shard()).now());
-        if let Some(leak) = leaks.returned(shard, lease.index(), now) {
-            leak_returned(lease, leak);
-        }
+fn untrack<C: Connector>(seat: &PoolSeat<C>, slot: SlotIndex) {
+    let (inner, shard) = (seat.group().key().inner(), seat.shard());
+    if let Some(leaks) = inner.leaks()
+        && let Some(leak) = leaks.returned(shard, slot, inner.clock(shard).now())
+    {
+        leak_returned(seat, leak);
     }
 }
 
 /// A connection that was taken for lost has come back.
 #[cold]
-fn leak_returned<C: Connector>(lease: &PoolLease<C>, leak: crate::leaks::Leak) {
-    let (endpoint, held) = (lease.seat().group().key().endpoint(), millis(leak.held_ms));
+fn leak_returned<C: Connector>(seat: &PoolSeat<C>, leak: crate::leaks::Leak) {
+    let key = seat.group().key();
+    let (endpoint, held) = (key.endpoint(), millis(leak.held_ms));
     let location = leak.location;
     tracing::info!(%endpoint, ?held, %location, "a connection that seemed lost came back");
-    inner(lease).tell(PoolEvent::LeakReturned { endpoint, held, location });
+    key.inner().tell(PoolEvent::LeakReturned { endpoint, held, location });
 }
 
 impl<C: Connector> Drop for Pooled<C> {

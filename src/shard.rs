@@ -112,22 +112,28 @@ impl fmt::Debug for Shard {
 
 thread_local! {
     /// The pool and the shard whose thread this is.
-    static CURRENT: Cell<Option<(usize, ShardId)>> = const { Cell::new(None) };
+    static CURRENT: Cell<(usize, ShardId)> = const { Cell::new(NO_SHARD) };
     /// A number for threads that are no shard's, to spread them over the shards.
     static ORDINAL: Cell<u32> = Cell::new(NEXT.fetch_add(1, Ordering::Relaxed));
 }
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
+/// What a thread has that is no shard's: no pool has that number. Not an `Option`, whose tag every
+/// hit would have to look at.
+const NO_SHARD: (usize, ShardId) = (0, ShardId(0));
+
 /// Marks this thread as a shard's.
 pub(crate) fn enter(pool: usize, shard: ShardId) {
-    CURRENT.set(Some((pool, shard)));
+    debug_assert!(pool != NO_SHARD.0, "a pool's number is an address");
+    CURRENT.set((pool, shard));
 }
 
 /// The shard of a pool whose thread this is.
 #[inline]
 pub(crate) fn current(pool: usize) -> Option<ShardId> {
-    CURRENT.get().filter(|(of, _)| *of == pool).map(|(_, shard)| shard)
+    let (of, shard) = CURRENT.get();
+    (of == pool).then_some(shard)
 }
 
 /// The shard that serves a thread that is none's: always the same one.
@@ -138,6 +144,6 @@ pub(crate) fn of_thread(shards: usize) -> ShardId {
 /// Marks this thread as no shard's, and as the one of this number, for simulations.
 #[cfg(any(test, feature = "sim"))]
 pub(crate) fn leave(ordinal: u32) {
-    CURRENT.set(None);
+    CURRENT.set(NO_SHARD);
     ORDINAL.set(ordinal);
 }
