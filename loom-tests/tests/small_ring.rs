@@ -9,7 +9,7 @@ use loom::sync::{
 use loom_tests::{bounded, model, sorted, spawn};
 
 fn ring<const N: usize>(words: &[u64]) -> Arc<SmallRing<N>> {
-    let ring = SmallRing::new();
+    let ring = SmallRing::default();
     words.iter().for_each(|word| ring.push(*word).unwrap());
     Arc::new(ring)
 }
@@ -22,7 +22,7 @@ fn drained<const N: usize>(ring: &SmallRing<N>) -> Vec<u64> {
 #[test]
 fn push_vs_pop() {
     model(|| {
-        let shared = Arc::new((SmallRing::<2>::new(), AtomicU32::new(0)));
+        let shared = Arc::new((SmallRing::<2>::default(), AtomicU32::new(0)));
         let pusher = spawn({
             let shared = shared.clone();
             move || {

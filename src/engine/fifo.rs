@@ -50,7 +50,7 @@ pub struct Fifo<const NEAR: usize> {
 impl<const NEAR: usize> Fifo<NEAR> {
     /// A FIFO with room for at least `capacity`, in order.
     pub fn new(capacity: usize) -> Self {
-        Self { far: Late::new(), near: SmallRing::new(), capacity }
+        Self { far: Late::new(), near: SmallRing::default(), capacity }
     }
 
     /// Appends; gives the value back when there is no room.

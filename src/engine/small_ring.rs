@@ -42,15 +42,6 @@ impl<const N: usize> SmallRing<N> {
         ((N as u64) << Self::LEN_BITS) - 1
     };
 
-    /// An empty ring.
-    pub fn new() -> Self {
-        Self {
-            head: AtomicU64::new(0),
-            marks: array::from_fn(|_| AtomicBool::new(false)),
-            words: array::from_fn(|_| AtomicU64::new(0)),
-        }
-    }
-
     /// Appends; gives the word back when there is no place for it, or the next is in the hands of a
     /// pop that is not over.
     #[inline(always)] // as for `Engine::take_from`
@@ -135,6 +126,17 @@ impl<const N: usize> SmallRing<N> {
     }
 }
 
+impl<const N: usize> Default for SmallRing<N> {
+    /// An empty ring.
+    fn default() -> Self {
+        Self {
+            head: AtomicU64::new(0),
+            marks: array::from_fn(|_| AtomicBool::new(false)),
+            words: array::from_fn(|_| AtomicU64::new(0)),
+        }
+    }
+}
+
 impl<const N: usize> fmt::Debug for SmallRing<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SmallRing").field("places", &N).finish_non_exhaustive()
@@ -147,7 +149,7 @@ mod tests {
 
     #[test]
     fn words_come_out_in_order_on_every_lap() {
-        let ring = SmallRing::<4>::new();
+        let ring = SmallRing::<4>::default();
         let (mut put, mut taken) = (0, 0);
         // With the first at every place, and every number of words behind it.
         for round in 0..1_000_u64 {
@@ -168,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_ring_of_one_place_has_one() {
-        let ring = SmallRing::<1>::new();
+        let ring = SmallRing::<1>::default();
         for word in 0..9 {
             assert_eq!((ring.pop(), ring.push(word), ring.push(9)), (None, Ok(()), Err(9)));
             assert_eq!(ring.pop(), Some(word));
@@ -177,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_word_alone_always_has_the_first_place() {
-        let ring = SmallRing::<4>::new();
+        let ring = SmallRing::<4>::default();
         (0..3).for_each(|word| ring.push(word).unwrap());
         (0..3).for_each(|word| assert_eq!(ring.pop(), Some(word)));
         for word in 3..20 {
@@ -189,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_place_that_is_in_the_hands_of_another_is_not_waited_for() {
-        let ring = SmallRing::<2>::new();
+        let ring = SmallRing::<2>::default();
         ring.push(1).unwrap();
         ring.push(2).unwrap();
         // As a push that has claimed its place and goes no further leaves it.
