@@ -306,6 +306,15 @@ impl House {
         self.engine.counts(&self.group)
     }
 
+    /// INV-5: nobody acts any more, so what is not settled by now never will be: the caller has been
+    /// handed a connection, which goes back.
+    pub fn expect_served(&self, waiter: &Waiting, now: Tick) {
+        match outcome(waiter) {
+            Some(Outcome::Ready(lease)) => self.engine.give_back(lease, now),
+            found => panic!("INV-5: idle={} waiter={found:?}", self.counts().idle),
+        }
+    }
+
     /// INV-2 and INV-9: closes the group and asserts that nothing is left of it.
     pub fn finish(&self) {
         self.finish_with(&[]);

@@ -123,10 +123,7 @@ fn overflow_return_vs_vacate_vs_wait() {
         driver.join().unwrap();
         assert!(house.counts().live <= 2 && house.counts().overflow <= 1, "INV-2");
         house.drive();
-        match outcome(&waiter) {
-            Some(Outcome::Ready(lease)) => house.engine.give_back(lease, NOW),
-            found => panic!("INV-5: {found:?}"),
-        }
+        house.expect_served(&waiter, NOW);
         house.drive();
         assert!(house.counts().live <= 1, "INV-2: above the limit and at rest");
         house.finish();
@@ -189,10 +186,7 @@ fn spare_dial_vs_wait() {
         });
         let waiter = house.line_up(&house, S0);
         driver.join().unwrap();
-        match outcome(&waiter) {
-            Some(Outcome::Ready(lease)) => house.engine.give_back(lease, NOW),
-            found => panic!("INV-5: {found:?}"),
-        }
+        house.expect_served(&waiter, NOW);
         house.finish();
     });
 }

@@ -2,10 +2,9 @@
 //! (retain), to ask them (ping).
 #![cfg(loom)]
 
-use corepool::model::{CloseReason, GroupLimits, Outcome, Tick};
+use corepool::model::{CloseReason, GroupLimits, Tick};
 use loom_tests::{
-    ALWAYS, Conn, House, NEVER, NOW, ONE, ROOMY, S0, bounded, model, outcome, sleep_for_lease,
-    spawn,
+    ALWAYS, Conn, House, NEVER, NOW, ONE, ROOMY, S0, bounded, model, sleep_for_lease, spawn,
 };
 
 /// INV-6: an eviction and a return: nobody is handed the connection after the eviction, and it
@@ -153,10 +152,7 @@ fn retain_vs_wait() {
         });
         let waiter = house.line_up(&house, S0);
         owner.join().unwrap();
-        match outcome(&waiter) {
-            Some(Outcome::Ready(lease)) => house.engine.give_back(lease, NOW),
-            found => panic!("INV-5: idle={} waiter={found:?}", house.counts().idle),
-        }
+        house.expect_served(&waiter, NOW);
         house.finish();
     });
 }
@@ -241,10 +237,7 @@ fn ping_vs_wait(ping: Ping) {
     worker.join().unwrap();
     let done = house.drive();
     assert_eq!(done.dials, done.closes);
-    match outcome(&waiter) {
-        Some(Outcome::Ready(lease)) => house.engine.give_back(lease, LATER),
-        found => panic!("INV-5: idle={} waiter={found:?}", house.counts().idle),
-    }
+    house.expect_served(&waiter, LATER);
     let failed = house.counts().closed[CloseReason::PingFailed as usize] as usize;
     assert_eq!(done.closes, failed);
     house.finish();

@@ -192,10 +192,7 @@ fn return_to_the_far_ring_vs_waiter_that_polls() {
         });
         house.engine.give_back(lease, NOW);
         let waiter = caller.join().unwrap();
-        match outcome(&waiter) {
-            Some(Outcome::Ready(lease)) => house.engine.give_back(lease, NOW),
-            other => panic!("INV-5: idle={} waiter={other:?}", house.counts().idle),
-        }
+        house.expect_served(&waiter, NOW);
         house.finish();
     });
 }

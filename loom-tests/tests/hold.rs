@@ -100,10 +100,7 @@ fn returned_to_a_resumed_group(limits: GroupLimits) {
     });
     house.engine.resume(&house.seats[0], NOW);
     user.join().unwrap();
-    match outcome(&waiter) {
-        Some(Outcome::Ready(lease)) => house.engine.give_back(lease, NOW),
-        found => panic!("INV-5: idle={} waiter={found:?}", house.counts().idle),
-    }
+    house.expect_served(&waiter, NOW);
     house.finish();
 }
 
@@ -120,10 +117,7 @@ fn resume_vs_wait() {
         });
         let waiter = house.line_up(&house, S0);
         assert!(owner.join().unwrap());
-        match outcome(&waiter) {
-            Some(Outcome::Ready(lease)) => house.engine.give_back(lease, NOW),
-            found => panic!("INV-5: idle={} waiter={found:?}", house.counts().idle),
-        }
+        house.expect_served(&waiter, NOW);
         house.finish();
     });
 }
@@ -161,10 +155,7 @@ fn resume_vs_fulfil() {
         });
         house.engine.resume(&house.seats[0], NOW);
         driver.join().unwrap();
-        match outcome(&waiter) {
-            Some(Outcome::Ready(lease)) => house.engine.give_back(lease, NOW),
-            found => panic!("INV-5: idle={} waiter={found:?}", house.counts().idle),
-        }
+        house.expect_served(&waiter, NOW);
         house.finish();
     });
 }

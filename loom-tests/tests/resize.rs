@@ -2,10 +2,8 @@
 //! and what a raise makes room for begins (INV-5).
 #![cfg(loom)]
 
-use corepool::model::{CloseReason, GroupLimits, Outcome, TotalLimits};
-use loom_tests::{
-    House, NOW, ONE, Party, ROOMY, S0, bounded, model, outcome, sleep_for_lease, spawn,
-};
+use corepool::model::{CloseReason, GroupLimits, TotalLimits};
+use loom_tests::{House, NOW, ONE, Party, ROOMY, S0, bounded, model, sleep_for_lease, spawn};
 
 /// INV-2: the idle cap sinks as a connection comes to rest beside another: one of them ends, now
 /// or with the next pass.
@@ -180,10 +178,7 @@ fn tend_vs_wait() {
         let waiter = house.line_up(&house, S0);
         tender.join().unwrap();
         house.drive();
-        match outcome(&waiter) {
-            Some(Outcome::Ready(lease)) => house.engine.give_back(lease, NOW),
-            found => panic!("INV-5: {found:?}"),
-        }
+        house.expect_served(&waiter, NOW);
         house.engine.tend(&house.seats, NOW);
         house.drive();
         assert_eq!(house.counts().live, 1, "INV-2: the lowered limit");

@@ -61,10 +61,7 @@ fn return_vs_waiter_that_polls() {
         house.engine.give_back(lease, NOW);
         let waiter = caller.join().unwrap();
         // Nobody acts any more: what is not settled by now never will be.
-        match outcome(&waiter) {
-            Some(Outcome::Ready(lease)) => house.engine.give_back(lease, NOW),
-            other => panic!("INV-5: idle={} waiter={other:?}", house.counts().idle),
-        }
+        house.expect_served(&waiter, NOW);
         house.finish();
     });
 }
