@@ -15,6 +15,7 @@ use crate::{
     config::{DIRECT, OVERFLOW, WAIT},
     engine::{NEVER, NoDial, Outcome, Refused, ShardId},
     inner::{Inner, PoolLease, PoolSeat, PoolWaiter},
+    leaks::Caller,
     look::When,
     policy::millis,
     pool::WeakPool,
@@ -81,10 +82,7 @@ impl<C: Connector> Group<C> {
     }
 
     /// The same for who asks on another's behalf.
-    pub(crate) async fn checkout_for(
-        &self,
-        caller: &'static Location<'static>,
-    ) -> Result<Pooled<C>, CheckoutError> {
+    pub(crate) async fn checkout_for(&self, caller: Caller) -> Result<Pooled<C>, CheckoutError> {
         let at = self.at()?;
         let lease = match self.take_idle(at) {
             Some(lease) => lease,
@@ -104,7 +102,7 @@ impl<C: Connector> Group<C> {
 
     /// The same for who asks on another's behalf.
     #[inline]
-    pub(crate) fn try_checkout_for(&self, caller: &'static Location<'static>) -> Option<Pooled<C>> {
+    pub(crate) fn try_checkout_for(&self, caller: Caller) -> Option<Pooled<C>> {
         self.take_idle(self.at().ok()?).map(|lease| Pooled::new(self.inner(), lease, caller))
     }
 
@@ -127,7 +125,7 @@ impl<C: Connector> Group<C> {
     /// The same for who asks on another's behalf.
     pub(crate) async fn checkout_fresh_for(
         &self,
-        caller: &'static Location<'static>,
+        caller: Caller,
     ) -> Result<Pooled<C>, CheckoutError> {
         Ok(Pooled::new(self.inner(), self.fresh().await?, caller))
     }

@@ -14,6 +14,9 @@ use crate::{
     sync::{AtomicU64, Ordering},
 };
 
+/// Where a connection is checked out, as a report of a leak has it.
+pub(crate) type Caller = &'static Location<'static>;
+
 /// For each slot of each shard: who has its connection, and since when.
 pub(crate) struct Leaks {
     shards: Box<[Box<[Entry]>]>,
@@ -29,12 +32,12 @@ pub(crate) struct Leak {
     /// For how long it has been out, by the shard's clock.
     pub(crate) held_ms: u32,
     /// Where it was checked out.
-    pub(crate) location: &'static Location<'static>,
+    pub(crate) location: Caller,
 }
 
 struct Entry {
     /// Written by who has the connection, before it says so in `word`.
-    location: AtomicCell<Option<&'static Location<'static>>>,
+    location: AtomicCell<Option<Caller>>,
     word: AtomicU64,
 }
 
@@ -61,13 +64,7 @@ impl Leaks {
     /// A caller has the connection of a slot, from `now` by the shard's clock on. Every call is
     /// followed by one of [`Self::returned`] before the slot has another owner.
     #[inline]
-    pub(crate) fn taken(
-        &self,
-        shard: ShardId,
-        slot: SlotIndex,
-        location: &'static Location<'static>,
-        now: Tick,
-    ) {
+    pub(crate) fn taken(&self, shard: ShardId, slot: SlotIndex, location: Caller, now: Tick) {
         let entry = self.entry(shard, slot);
         // Relaxed: the last owner's changes came with the connection, and the sweep changes no
         // word that is not taken.
@@ -130,7 +127,7 @@ impl Entry {
     }
 
     /// Marks a turn as reported and gives its location; `None` when it is over meanwhile.
-    fn claim(&self, word: Word) -> Option<&'static Location<'static>> {
+    fn claim(&self, word: Word) -> Option<Caller> {
         // An Acquire load. Were it a later turn's location, then we had acquired what came before
         // its Release store: the end of the turn in `word`. Then the CAS, which sees the latest,
         // would not find `word` any more.
@@ -194,7 +191,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn here() -> &'static Location<'static> {
+    fn here() -> Caller {
         Location::caller()
     }
 
@@ -206,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_location_fits_an_atomic_word() {
-        assert!(AtomicCell::<Option<&'static Location<'static>>>::is_lock_free());
+        assert!(AtomicCell::<Option<Caller>>::is_lock_free());
         assert_eq!(size_of::<Entry>(), 8 + size_of::<usize>());
     }
 

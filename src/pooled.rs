@@ -4,7 +4,6 @@ use core::{
     fmt,
     mem::ManuallyDrop,
     ops::{Deref, DerefMut},
-    panic::Location,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -22,6 +21,7 @@ use crate::{
     clock::Tick,
     engine::{NEVER, SlotIndex},
     inner::{Inner, PoolLease, PoolSeat},
+    leaks::{Caller, Leak},
     look::When,
     policy::millis,
     sync::{AtomicU8, Ordering},
@@ -56,11 +56,7 @@ const REACHED_INTO: u8 = 1 << 2;
 
 impl<C: Connector> Pooled<C> {
     #[inline]
-    pub(crate) fn new(
-        inner: &Inner<C>,
-        lease: PoolLease<C>,
-        caller: &'static Location<'static>,
-    ) -> Self {
+    pub(crate) fn new(inner: &Inner<C>, lease: PoolLease<C>, caller: Caller) -> Self {
         let taken = inner.clock(lease.shard()).now();
         if let Some(leaks) = inner.leaks()
             && lease.seat().group().limits().leak_after_ms() != NEVER
@@ -258,7 +254,7 @@ fn untrack<C: Connector>(seat: &PoolSeat<C>, slot: SlotIndex) {
 
 /// A connection that was taken for lost has come back.
 #[cold]
-fn leak_returned<C: Connector>(seat: &PoolSeat<C>, leak: crate::leaks::Leak) {
+fn leak_returned<C: Connector>(seat: &PoolSeat<C>, leak: Leak) {
     let key = seat.group().key();
     let (endpoint, held) = (key.endpoint(), millis(leak.held_ms));
     let location = leak.location;

@@ -52,14 +52,14 @@ impl Attempts {
     /// # Panics
     /// When it has to wait outside a tokio runtime with time enabled.
     pub fn another<B>(&mut self, error: &RequestError<B>) -> impl Future<Output = bool> + use<B> {
-        let (counter, most) = match error.is_orderly_end() {
+        let is_end = error.is_orderly_end();
+        let (counter, most) = match is_end {
             true => (&mut self.endings, Self::ENDINGS),
             false => (&mut self.counted, self.most),
         };
         let is_left = *counter < most;
         *counter += u32::from(is_left);
-        let is_paused = is_left && error.is_orderly_end();
-        let pause = if is_paused { most_pause(self.endings) } else { None };
+        let pause = if is_end && is_left { most_pause(self.endings) } else { None };
         async move {
             if let Some(most) = pause {
                 sleep(most.mul_f64(fastrand::f64())).await;

@@ -10,9 +10,8 @@ use http_body::Body;
 use super::{Attempts, HttpBody, HttpLease, RequestError, endpoint_of, error::Cause};
 use crate::{
     BoxError, CheckoutError, Connector, Endpoint, HttpConnector, Pool, StreamGroup, Transport,
+    leaks::Caller,
 };
-
-type Caller = &'static Location<'static>;
 
 /// Makes a copy of a request that may be sent again, if it can.
 type Copy<B> = dyn Fn(&Request<B>) -> Option<Request<B>> + Send + Sync;
@@ -190,10 +189,8 @@ where
             };
             let is_there = error.is_unsent() || copy.is_some();
             let may_help = error.is_safe_to_retry() || error.is_stale_reuse();
-            if error.checkout().is_some() || !(is_there && may_help) {
-                return Err(error);
-            }
-            if !attempts.another(&error).await {
+            let is_repeatable = is_there && may_help && error.checkout().is_none();
+            if !is_repeatable || !attempts.another(&error).await {
                 return Err(error);
             }
             match error.take_unsent().or(copy) {
@@ -253,7 +250,7 @@ where
     async fn checkout_for(&self, caller: Caller) -> Result<HttpLease<B, T>, CheckoutError> {
         match self.try_checkout_for(caller) {
             Some(lease) => Ok(lease),
-            None => self.group.lease_for(caller).await.map(HttpLease::new),
+            None => self.group.lease_next(caller).await.map(HttpLease::new),
         }
     }
 

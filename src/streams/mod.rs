@@ -19,11 +19,8 @@ pub(crate) use self::shared::AnyStreams;
 use self::shared::{Outcome, SharedStreams, Waiter};
 use crate::{
     CheckoutError, Connector, Endpoint, Group, Multiplexed, Pool, Pooled, clock, engine::Refused,
-    policy::millis, settings::AtStreamLimit,
+    leaks::Caller, policy::millis, settings::AtStreamLimit,
 };
-
-/// Where a connection is checked out, as a report of a leak has it.
-type Caller = &'static Location<'static>;
 
 /// A handle to the shared connections of one endpoint. Cheap to clone; keep it where the requests
 /// are.
@@ -109,8 +106,7 @@ where
     pub(crate) async fn lease_for(&self, caller: Caller) -> Result<StreamLease<C>, CheckoutError> {
         match self.try_lease_for(caller) {
             Some(lease) => Ok(lease),
-            // In a box, for its state is large and what leases is moved about.
-            None => Box::pin(self.lease_in_time(caller)).await,
+            None => self.lease_next(caller).await,
         }
     }
 
@@ -150,7 +146,13 @@ where
         self.shared.streams.lease().map(StreamLease::shared)
     }
 
+    /// The next one that there is, for who has found none.
     #[cold]
+    pub(crate) async fn lease_next(&self, caller: Caller) -> Result<StreamLease<C>, CheckoutError> {
+        // In a box, for its state is large and what leases is moved about.
+        Box::pin(self.lease_in_time(caller)).await
+    }
+
     async fn lease_in_time(&self, caller: Caller) -> Result<StreamLease<C>, CheckoutError> {
         let timeout = self.group.seats().policy().settings.timeouts.acquire_timeout_ms;
         let deadline = clock::now() + millis(timeout);
@@ -166,14 +168,12 @@ where
         caller: Caller,
     ) -> Result<StreamLease<C>, CheckoutError> {
         loop {
-            if let Some(lease) = self.try_lease_for(caller) {
-                return Ok(lease);
-            }
-            let lease = match self.shared.is_exclusive() {
+            let next = match self.shared.is_exclusive() {
                 true => self.exclusive(caller).await?,
                 false => self.wait(deadline, caller).await?,
             };
-            if let Some(lease) = lease {
+            // It turned out that connections can be shared, or that they cannot: some may be there.
+            if let Some(lease) = next.or_else(|| self.try_lease_for(caller)) {
                 return Ok(lease);
             }
         }
