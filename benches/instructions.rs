@@ -53,7 +53,7 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 /// What is counted: a name, and what it stands for.
-const OPERATIONS: [(&str, &str); 10] = [
+const OPERATIONS: [(&str, &str); 11] = [
     ("hit_raw", "try_checkout and release, RawConnector"),
     ("hit_tcp", "the same, TcpConnector"),
     ("hit_tls", "the same, TlsConnector"),
@@ -61,6 +61,7 @@ const OPERATIONS: [(&str, &str); 10] = [
     ("hit_raw_drop", "the same, the guard dropped unused"),
     ("hit_raw_awaited", "checkout().await and release, RawConnector"),
     ("hit_raw_1000", "try_checkout and release over 1000 endpoints, one after the other"),
+    ("hit_tcp_1000", "the same, TcpConnector"),
     ("lookup_hit_raw", "pool.group(endpoint), try_checkout and release"),
     ("miss_raw", "try_checkout that finds nothing"),
     ("stream", "try_lease of a stream and its end, one shared connection"),
@@ -242,7 +243,9 @@ fn run(operation: &str, count: u64) -> u64 {
     let address = Endpoint::from(address);
     match operation {
         "stream" => shared(address, count),
-        "hit_tcp" => on_shard(TcpConnector, address, Order::Fifo, operation, count),
+        "hit_tcp" | "hit_tcp_1000" => {
+            on_shard(TcpConnector, address, Order::Fifo, operation, count)
+        }
         "hit_raw_lifo" => on_shard(RawConnector, address, Order::Lifo, operation, count),
         _ => on_shard(RawConnector, address, Order::Fifo, operation, count),
     }
@@ -283,7 +286,7 @@ fn on_shard<C: Connector>(
         .build()
         .expect("a pool");
     // The same address under many keys: sockets of one origin that nobody mixes up.
-    let keys = if operation == "hit_raw_1000" { 1000 } else { 1 };
+    let keys = if is_over_many(operation) { 1000 } else { 1 };
     let groups: Vec<Group<C>> =
         (0..keys).map(|key| pool.group(endpoint.clone().with_tag(key.to_string()))).collect();
     let idle = operation != "miss_raw";
@@ -341,6 +344,10 @@ fn shared(address: Endpoint, count: u64) -> u64 {
     runtime.block_on(done).expect("the shard lives")
 }
 
+fn is_over_many(operation: &str) -> bool {
+    operation.ends_with("_1000")
+}
+
 #[inline(never)]
 fn corepool_subject_of_streams(group: &StreamGroup<SharedConnector>, count: u64) {
     (0..count).for_each(|_| assert!(group.try_lease().is_some()));
@@ -369,7 +376,7 @@ fn corepool_subject<C: Connector>(
             let endpoint = group.endpoint();
             (0..count).for_each(|_| hit(&pool.group(endpoint.clone())));
         }
-        "hit_raw_1000" => groups.iter().cycle().take(count as usize).for_each(hit),
+        many if is_over_many(many) => groups.iter().cycle().take(count as usize).for_each(hit),
         _ => (0..count).for_each(|_| hit(group)),
     }
 }

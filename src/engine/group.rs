@@ -323,6 +323,8 @@ mod tests {
         assert!(offset_of!(Keyed, limits) + hot_limits <= LINE);
         assert!(align_of::<Keyed>() >= LINE);
         assert_eq!(size_of::<Tenant<[usize; 3], ()>>(), LINE);
+        // tokio's sockets have 32 bytes.
+        assert!(offset_of!(Tenant<[usize; 4], ()>, unanswered) <= LINE);
     }
 
     #[test]

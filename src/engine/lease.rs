@@ -12,32 +12,33 @@ use crate::{clock::Tick, sync::Arc};
 
 /// A connection and what the pool knows of it: what a slot's cell holds while it rests.
 ///
-/// In as few cache lines as it fits: one for a connection of up to 24 bytes.
+/// In this order: what a hit reads and writes of it fits into one cache line with a connection of up
+/// to 32 bytes, and all of it with one of up to 24.
 #[derive(Debug)]
-#[repr(align(64))]
+#[repr(C, align(64))]
 pub struct Tenant<T, E, K = ()> {
     /// The connection.
     pub conn: T,
     pub(super) seat: Arc<Seat<T, E, K>>,
-    /// When its dial succeeded.
-    pub opened: Tick,
     /// When it last came to rest.
     pub rested: Tick,
     /// When it was last seen to live: by its dial, a peek or an answered ping.
     pub vouched: Tick,
-    /// When it was last asked whether it lives.
-    pub(super) asked: Tick,
     /// When it has lived as long as it may.
     pub(super) ends: Tick,
     /// How often it served a caller.
     pub uses: u32,
     /// Which eviction of its group it has outlived.
     pub(super) epoch: u32,
-    /// Pings in a row that were not answered.
-    pub(super) unanswered: u8,
     pub(super) class: Class,
     /// Neither served a caller nor rested yet.
     pub(super) fresh: bool,
+    /// Pings in a row that were not answered.
+    pub(super) unanswered: u8,
+    /// When it was last asked whether it lives.
+    pub(super) asked: Tick,
+    /// When its dial succeeded.
+    pub opened: Tick,
 }
 
 impl<T, E, K> Tenant<T, E, K> {
