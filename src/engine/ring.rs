@@ -150,9 +150,72 @@ impl<V> fmt::Debug for Inbox<V> {
     }
 }
 
+/// A place for one value, which one puts there and one takes: a word, and the value in a box.
+///
+/// In the models a ring of one place stands for it, which loom sees into.
+pub struct Letter<V> {
+    #[cfg(not(loom))]
+    value: crossbeam_utils::atomic::AtomicCell<Option<Box<V>>>,
+    #[cfg(loom)]
+    value: Ring<V>,
+    #[cfg(shuttle)]
+    calls: crate::sync::AtomicU64,
+}
+
+impl<V> Letter<V> {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self {
+            #[cfg(not(loom))]
+            value: crossbeam_utils::atomic::AtomicCell::new(None),
+            #[cfg(loom)]
+            value: Ring::new(1),
+            #[cfg(shuttle)]
+            calls: crate::sync::AtomicU64::new(0),
+        }
+    }
+
+    /// Puts a value there; if there was one, one of the two comes back.
+    #[inline]
+    pub fn put(&self, value: V) -> Result<(), V> {
+        #[cfg(shuttle)]
+        crate::sync::guess(&self.calls);
+        #[cfg(not(loom))]
+        return match self.value.swap(Some(Box::new(value))) {
+            None => Ok(()),
+            Some(before) => Err(*before),
+        };
+        #[cfg(loom)]
+        return self.value.push(value);
+    }
+
+    /// Takes what is there.
+    #[inline]
+    pub fn take(&self) -> Option<V> {
+        #[cfg(shuttle)]
+        crate::sync::guess(&self.calls);
+        #[cfg(not(loom))]
+        return self.value.take().map(|value| *value);
+        #[cfg(loom)]
+        return self.value.pop();
+    }
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_letter_is_one_value_in_one_word() {
+        let letter = Letter::new();
+        assert_eq!((letter.take(), letter.put('a'), letter.put('b')), (None, Ok(()), Err('a')));
+        assert_eq!((letter.take(), letter.take()), (Some('b'), None));
+        assert!(crossbeam_utils::atomic::AtomicCell::<Option<Box<char>>>::is_lock_free());
+        assert_eq!(
+            size_of::<Letter<[u64; 9]>>(),
+            if cfg!(shuttle) { 16 } else { size_of::<usize>() }
+        );
+    }
 
     #[test]
     fn a_ring_is_in_order_and_knows_its_bounds() {

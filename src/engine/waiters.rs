@@ -5,7 +5,7 @@ use core::{
     task::{Context, Poll},
 };
 
-use super::ring::{Inbox, Ring};
+use super::ring::{Inbox, Letter, Ring};
 use crate::sync::{
     Arc, AtomicBool, AtomicU8, AtomicU32, AtomicWaker, Ordering, register as register_waker,
 };
@@ -24,7 +24,7 @@ use crate::sync::{
 pub struct Waiter<V> {
     state: AtomicU8,
     waker: AtomicWaker,
-    outcome: Ring<V>,
+    outcome: Letter<V>,
     in_line: bool,
 }
 
@@ -37,7 +37,7 @@ impl<V> Waiter<V> {
         Self {
             state: AtomicU8::new(WAITING),
             waker: AtomicWaker::new(),
-            outcome: Ring::new(1),
+            outcome: Letter::new(),
             in_line,
         }
     }
@@ -60,7 +60,7 @@ impl<V> Waiter<V> {
     /// - fill first: cancel finds `FILLED` and takes the outcome on;
     /// - cancel first: fill finds `CANCELLED` and takes the outcome back.
     pub fn fill(&self, outcome: V) -> Result<(), V> {
-        if let Err(outcome) = self.outcome.push(outcome) {
+        if let Err(outcome) = self.outcome.put(outcome) {
             debug_assert!(false, "a waiter is filled by the one that popped it");
             return Err(outcome);
         }
@@ -68,7 +68,7 @@ impl<V> Waiter<V> {
         // Acquire on failure is not needed: the letter box is still ours.
         match self.state.compare_exchange(WAITING, FILLED, Ordering::AcqRel, Ordering::Relaxed) {
             Ok(_) => Ok(()),
-            Err(_) => match self.outcome.pop() {
+            Err(_) => match self.outcome.take() {
                 Some(outcome) => Err(outcome),
                 // Only the filler and, after FILLED, the caller pop.
                 None => unreachable!("a cancelled caller leaves the letter box alone"),
@@ -95,7 +95,7 @@ impl<V> Waiter<V> {
         if self.state.load(Ordering::Acquire) != FILLED {
             return Poll::Pending;
         }
-        self.outcome.pop().map_or(Poll::Pending, Poll::Ready)
+        self.outcome.take().map_or(Poll::Pending, Poll::Ready)
     }
 
     /// The caller leaves. Returns what was handed over just before and is now the caller's to
@@ -109,7 +109,7 @@ impl<V> Waiter<V> {
             Ordering::Acquire,
         ) {
             Ok(_) => Cancelled::InTime,
-            Err(_) => Cancelled::TooLate(self.outcome.pop()),
+            Err(_) => Cancelled::TooLate(self.outcome.take()),
         }
     }
 
@@ -120,10 +120,10 @@ impl<V> Waiter<V> {
         if self.state.load(Ordering::Relaxed) != FILLED {
             return None;
         }
-        let outcome = self.outcome.pop()?;
+        let outcome = self.outcome.take()?;
         let seen = look(&outcome);
-        let pushed = self.outcome.push(outcome);
-        debug_assert!(pushed.is_ok(), "nobody else fills it");
+        let put = self.outcome.put(outcome);
+        debug_assert!(put.is_ok(), "nobody else fills it");
         Some(seen)
     }
 
