@@ -291,9 +291,14 @@ impl Driver for Uring {
 
     fn turn(&mut self, cx: &mut Context<'_>, events: &mut VecDeque<Event>) -> io::Result<Poll<()>> {
         for _ in 0..ROUNDS {
-            events.extend(self.closed.drain(..).map(Event::Closed));
+            // One by one, here and below: a drain of nothing, which is the rule, has its price.
+            while let Some(slot) = self.closed.pop_front() {
+                events.push_back(Event::Closed(slot));
+            }
             let all_submitted = self.ring.submit()?;
-            events.extend(self.ring.reported());
+            while let Some(event) = self.ring.reported() {
+                events.push_back(event);
+            }
             let submitted = self.ring.submitted();
             self.asides.retain(|(_, number)| *number > submitted);
             while let Some((user_data, result)) = self.ring.completion() {

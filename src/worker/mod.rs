@@ -219,7 +219,9 @@ impl<C: Connector> Worker<C> {
             // Last, so that what the steps above asked for is submitted before other tasks run:
             // a connector must not get a socket whose watch is still in the queue.
             let turn = self.driver.turn(cx, &mut self.events);
-            self.watched.append(&mut self.watching);
+            while let Some(slot) = self.watching.pop_front() {
+                self.watched.push_back(slot);
+            }
             match turn {
                 Ok(Poll::Ready(())) => {}
                 Ok(Poll::Pending) if !self.watched.is_empty() => {}

@@ -193,8 +193,9 @@ impl Ring {
         self.reports.push_back(event);
     }
 
-    pub(super) fn reported(&mut self) -> impl Iterator<Item = Event> {
-        self.reports.drain(..)
+    /// The next outcome that was kept.
+    pub(super) fn reported(&mut self) -> Option<Event> {
+        self.reports.pop_front()
     }
 }
 
